@@ -1,0 +1,3 @@
+"""Neural architecture search and network compression on the command line."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,6 @@
+"""`python -m nascli`."""
+
+from nascli.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The one loop: strategies talk to it, the command line starts it."""

@@ -1,0 +1,145 @@
+"""What we care about: each objective says its direction, unit and price, and measures one network.
+
+Prices order the measurements, so that a broken limit on something counted saves a pass over the data:
+0 counted or looked up, 1 a few batches, 2 a pass over data, 3 training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from nascli import plugins
+from nascli.errors import SettingsError, UnsupportedError
+
+if TYPE_CHECKING:
+    from nascli.engine.evaluate import Subject
+    from nascli.engine.task import Task
+    from search_spaces.space import SearchSpace
+
+Measure = Callable[["Subject", "Task"], "float | Mapping[str, float]"]
+"""The value in the objective's unit, or several named values of which the objective's own is one."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One thing to minimise or maximise, perhaps within a limit."""
+
+    name: str
+    goal: Literal["min", "max"]
+    unit: str
+    price: int
+    measure: Measure
+    limit: float | None = None
+    """The worst value allowed, in the objective's unit."""
+
+    def cost(self, value: float) -> float:
+        """The value as something to minimise."""
+        return value if self.goal == "min" else -value
+
+    def violation(self, value: float) -> float:
+        """How far the value is beyond the limit, relative to the limit; 0 within it."""
+        if self.limit is None:
+            return 0.0
+        excess = self.cost(value) - self.cost(self.limit)
+        return max(0.0, excess / (abs(self.limit) or 1.0))
+
+    def __str__(self) -> str:
+        sign = "<=" if self.goal == "min" else ">="
+        return f"{self.name}:{self.goal}" + ("" if self.limit is None else f"{sign}{self.limit:g}")
+
+
+def accuracy(subject: Subject, task: Task) -> float:
+    """Top-1 accuracy on the validation split, per cent."""
+    return subject.quality("val")["accuracy"]
+
+
+def loss(subject: Subject, task: Task) -> float:
+    """Mean cross-entropy on the validation split, nats."""
+    return subject.quality("val")["loss"]
+
+
+def macs(subject: Subject, task: Task) -> float:
+    """Multiply-adds of one example, of convolutions and matrix products; normalisation is not counted."""
+    return float(subject.cost.macs)
+
+
+def params(subject: Subject, task: Task) -> float:
+    """Trainable numbers."""
+    return float(subject.cost.params)
+
+
+def size_bytes(subject: Subject, task: Task) -> float:
+    """Bytes of the state dict as it would be stored: parameters and buffers."""
+    return float(subject.cost.size_bytes)
+
+
+def latency_ms(subject: Subject, task: Task) -> Mapping[str, float]:
+    """Milliseconds of a forward pass of one example, by the run's latency model; with its spread where measured."""
+    if task.latency is None:
+        raise UnsupportedError("latency_ms needs a latency model; give --latency measured, roofline or table.")
+    reading = task.latency(subject.model, subject.example)
+    return {"latency_ms": reading.ms, "latency_ms_iqr": reading.iqr_ms}
+
+
+ACCURACY = Objective("accuracy", "max", "%", 2, accuracy)
+LOSS = Objective("loss", "min", "nats", 2, loss)
+MACS = Objective("macs", "min", "MACs", 0, macs)
+PARAMS = Objective("params", "min", "parameters", 0, params)
+SIZE_BYTES = Objective("size_bytes", "min", "bytes", 0, size_bytes)
+LATENCY_MS = Objective("latency_ms", "min", "ms", 1, latency_ms)
+
+_SPEC = re.compile(r"(?P<name>[^<>=]+?)(?::(?P<goal>min|max))?\s*(?:(?P<sign><=|>=)\s*(?P<limit>[^<>=]+))?$")
+
+
+def column(name: str, goal: Literal["min", "max"], unit: str) -> Objective:
+    """An objective that looks its value up in the space's own table."""
+    return Objective(name, goal, unit, 0, partial(_looked_up, name))
+
+
+def _looked_up(name: str, subject: Subject, task: Task) -> float:
+    return subject.look_up(name)
+
+
+def parse(text: str, space: SearchSpace) -> Objective:
+    """The objective that "accuracy", "latency_ms<=5" or "package.module:OBJECTIVE:min" means.
+
+    A `table` space's own columns come before the built-in names. Raises SettingsError for unknown names, and for a
+    limit on the wrong side ("accuracy<=70": the limit is the worst value allowed).
+    """
+    found = _SPEC.fullmatch(text.strip())
+    if not found:
+        raise SettingsError(f"{text!r} is no objective; write NAME, NAME:min, NAME<=LIMIT or NAME>=LIMIT.")
+    name, goal = found["name"], found["goal"]
+    columns = space.columns if isinstance(space, _tabulated()) else {}
+    if name in columns:
+        known_goal, unit = columns[name]
+        objective = column(name, goal or known_goal, unit)
+    else:
+        if columns and ":" not in name:
+            raise SettingsError(f"The table has no column {name!r}; there are {', '.join(sorted(columns))}.")
+        objective = plugins.load("objective", name)
+        if not isinstance(objective, Objective):
+            raise SettingsError(f"{name!r} is a {type(objective).__name__}, not an Objective.")
+        objective = replace(objective, goal=goal or objective.goal)
+    return objective if found["limit"] is None else replace(objective, limit=_limit(text, objective, found))
+
+
+def _limit(text: str, objective: Objective, found: re.Match[str]) -> float:
+    right = "<=" if objective.goal == "min" else ">="
+    if found["sign"] != right:
+        word = "minimised" if objective.goal == "min" else "maximised"
+        raise SettingsError(f"{text!r}: {objective.name} is {word}, so its limit is written {objective.name}{right}VALUE.")
+    try:
+        return float(found["limit"])
+    except ValueError:
+        raise SettingsError(f"{text!r}: the limit {found['limit']!r} is not a number.") from None
+
+
+def _tabulated() -> type:
+    from search_spaces.table import TableSpace
+
+    return TableSpace

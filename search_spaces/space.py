@@ -1,0 +1,92 @@
+"""A space builds networks: plain ones, the supernet that holds them all, and the weights one inherits from the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from search_spaces.choices import Architecture, ChoiceTable
+
+Gates = Mapping[str, Tensor]
+"""Choice name -> weights of its options [options], non-negative; 0 means "not computed"."""
+
+
+class SpaceError(ValueError):
+    """A space that cannot do what was asked, or settings that describe no network; the message says what can."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What goes into a network and what comes out.
+
+    `shape` is that of one example without the batch: image (channels, height, width), sequence (tokens,),
+    graph (features,). `classes` is the number of outputs.
+    """
+
+    kind: Literal["image", "sequence", "graph", "table"]
+    shape: tuple[int, ...]
+    classes: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'x'.join(map(str, self.shape))} -> {self.classes} classes"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples: images [n, c, h, w], tokens [n, t], or nodes [n, f] with edges [2, e]; targets [n]; mask [n]."""
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+    mask: Tensor | None = None
+
+    def to(self, device: str | torch.device) -> Batch:
+        """The same batch on another device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Batch(tuple(t.to(device) for t in self.inputs), self.targets.to(device), mask)
+
+    def with_inputs(self, *inputs: Tensor) -> Batch:
+        """The same targets with other inputs."""
+        return replace(self, inputs=inputs)
+
+    def losses(self, logits: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        """Cross-entropies [examples that count]; logits are [n, classes] or [n, t, classes] (averaged over t)."""
+        flat = F.cross_entropy(logits.flatten(0, -2), self.targets.flatten(), reduction="none", label_smoothing=smoothing)
+        losses = flat.view(self.targets.shape).flatten(1).mean(1) if self.targets.dim() > 1 else flat
+        return losses if self.mask is None else losses[self.mask]
+
+    def correct(self, logits: Tensor) -> Tensor:
+        """Whether each target that counts is predicted, bool [targets that count]."""
+        right = logits.argmax(-1) == self.targets
+        return right.flatten() if self.mask is None else right[self.mask].flatten()
+
+
+class SearchSpace(ABC):
+    """A family of networks. Concrete spaces are frozen dataclasses whose fields are their settings."""
+
+    @property
+    @abstractmethod
+    def table(self) -> ChoiceTable:
+        """The choices that tell the networks apart."""
+
+    @property
+    @abstractmethod
+    def signature(self) -> Signature:
+        """What the networks read and return."""
+
+    @abstractmethod
+    def build(self, arch: Architecture) -> nn.Module:
+        """A plain network with fresh weights, `forward(*inputs)`; it knows nothing of the space."""
+
+    @abstractmethod
+    def supernet(self) -> nn.Module:
+        """The network that holds all others, `forward(*inputs, gates=Gates)`. Raises SpaceError where there is none."""
+
+    @abstractmethod
+    def inherit(self, supernet: nn.Module, arch: Architecture) -> dict[str, Tensor]:
+        """The state dict for `build(arch)`, cut from the supernet; tensors are copies on the supernet's device."""
