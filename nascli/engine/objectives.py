@@ -7,7 +7,7 @@ Prices order the measurements, so that a broken limit on something counted saves
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -83,6 +83,21 @@ def latency_ms(subject: Subject, task: Task) -> Mapping[str, float]:
         raise UnsupportedError("latency_ms needs a latency model; give --latency measured, roofline or table.")
     reading = task.latency(subject.model, subject.example)
     return {"latency_ms": reading.ms, "latency_ms_iqr": reading.iqr_ms}
+
+
+def judge(
+    values: Mapping[str, float], objectives: Sequence[Objective], error: str = ""
+) -> tuple[tuple[float, ...], str, float]:
+    """Costs, error and violation of a network by what was measured of it; the same whether measured now or journalled."""
+    for objective in objectives:
+        if objective.name in values and (violation := objective.violation(values[objective.name])):
+            value = values[objective.name]
+            return (), error or f"{objective.name}={value:.6g} {objective.unit} breaks the limit {objective}", violation
+    if not error and (missing := [o.name for o in objectives if o.name not in values]):
+        error = f"{', '.join(missing)} was not measured"
+    if error:
+        return (), error, float("inf")
+    return tuple(o.cost(values[o.name]) for o in objectives), "", 0.0
 
 
 ACCURACY = Objective("accuracy", "max", "%", 2, accuracy)

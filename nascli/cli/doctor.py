@@ -1,0 +1,56 @@
+"""`nascli doctor`: what this installation has, lacks and can use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from nascli import __version__
+from nascli.cli import console, options
+
+CORE = ("torch", "numpy", "typer", "rich", "pydantic", "optuna", "pymoo", "pandas", "safetensors", "scikit-learn")
+EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "numba": "AGE-MOEA-II"}
+
+
+def doctor(as_json: options.Json = False) -> None:
+    """Check the installation: versions, devices, data folder, runs folder, plugins that do not load."""
+    import torch
+
+    from predictors.latency import fingerprint
+
+    facts: dict[str, Any] = {
+        "nascli": __version__,
+        "python": sys.version.split()[0],
+        "packages": {name: _version(name) for name in CORE},
+        "extras": {name: _version(name) or f"missing ({extra})" for name, extra in EXTRAS.items()},
+        "machine": fingerprint("cpu"),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "no device",
+        "data": os.environ.get("NASCLI_DATA") or "NASCLI_DATA is not set; give --data-path, or use --data digits",
+        "runs": "writable" if os.access("runs" if Path("runs").exists() else ".", os.W_OK) else "runs can't be written",
+        "broken plugins": _broken() or "none",
+    }
+    console.facts("doctor", facts, as_json=as_json)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _broken() -> list[str]:
+    from nascli import plugins
+    from nascli.errors import NascliError
+
+    broken = []
+    for kind in plugins.kinds():
+        for name in plugins.names(kind):
+            try:
+                plugins.load(kind, name)
+            except (NascliError, ImportError) as error:
+                broken.append(f"{kind} {name}: {error}")
+    return broken

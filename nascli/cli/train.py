@@ -1,0 +1,122 @@
+"""`nascli train`: a supernet whose sub-networks can be searched, or one network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nascli.cli import console, options
+from nascli.cli.carry_out import carry_out, rehearse
+from nascli.cli.flags import layered
+from nascli.cli.front import print_front
+from nascli.errors import SettingsError
+from nascli.settings import Layers
+
+if TYPE_CHECKING:
+    from nascli.engine.plan import Prepared
+    from nascli.engine.protocol import Trial
+    from nascli.engine.runs import Writer
+
+DEFAULTS = {"strategy.name": "single-path", "latency.name": "measured", "objectives": ["accuracy", "macs", "params"]}
+Recipe = Annotated[str | None, typer.Option("--recipe", help="single-path, sandwich, progressive; plain for one network.")]
+Arch = Annotated[str | None, typer.Option("--arch", help="Train this one network from fresh weights.")]
+Model = Annotated[str | None, typer.Option("--model", help="Train your own model: package.module:callable.")]
+From = Annotated[Path | None, typer.Option("--from", help="Go on from a member of this run's front.")]
+Member = Annotated[int | None, typer.Option("--member", help="Its number; default: the first.")]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training images.")]
+Limit = Annotated[str | None, typer.Option("--time-limit", help="Train so long, learning rate and all: 90s, 20m.")]
+
+
+def train(
+    space: options.Space = None,
+    preset: options.Preset = None,
+    data: options.Data = None,
+    data_path: options.DataPath = None,
+    recipe: Recipe = None,
+    arch: Arch = None,
+    model: Model = None,
+    from_run: From = None,
+    member: Member = None,
+    epochs: Epochs = None,
+    time_limit: Limit = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    out: options.Out = None,
+    config: options.Config = None,
+    sets: options.Set = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Train a supernet from scratch, or with --arch, --model or --from a single network.
+
+    The run directory holds supernet.safetensors (a supernet) or the network under networks/.
+    """
+    from nascli import settings
+
+    warnings = console.warn_through_logging(verbose)
+    single = arch is not None or model is not None or from_run is not None
+    flags: dict[str, Any] = {
+        "--space space.name": "module" if model else space,
+        "--model space.path": model,
+        "--preset space.preset": preset,
+        "--data data.name": data,
+        "--data-path data.path": data_path,
+        "--recipe strategy.name": recipe or ("plain" if single else None),
+        "--arch strategy.arch": arch,
+        "--epochs strategy.epochs": epochs,
+        "--time-limit strategy.time_limit_s": None if time_limit is None else settings.seconds(time_limit),
+        "--seed seed": seed,
+        "--device device": device,
+    }
+    layers = layered(defaults=DEFAULTS | _start(from_run, member), config=config, flags=flags, sets=sets)
+    if dry_run:
+        console.facts("train", rehearse("train", layers, kind="recipe"), as_json=as_json)
+        return
+    run_training(layers, out=out, as_json=as_json, warnings=warnings)
+
+
+def run_training(layers: Layers, *, out: Path | None, as_json: bool, warnings: Sequence[str]) -> None:
+    """Carry a training out and print how good its networks are."""
+    _, run = carry_out("train", layers, kind="recipe", out=out, after=_finish)
+    if as_json:
+        console.document("train", {"run": str(run.path), "networks": run.front["members"]}, warnings)
+        return
+    print_front(run.front)
+    console.note(f"trained in {console.duration(run.header['elapsed_s'])}; all in {run.path}")
+
+
+def _start(from_run: Path | None, member: int | None) -> dict[str, Any]:
+    """The settings that a run's member brings along: its space, data, architecture and weights."""
+    if from_run is None:
+        if member is not None:
+            raise SettingsError("--member needs --from RUN, the run whose member is meant.")
+        return {}
+    from nascli.engine.runs import Run
+
+    run = Run.open(from_run)
+    members = {m["n"]: m for m in run.front["members"]}
+    number = next(iter(members), None) if member is None else member
+    if number not in members:
+        raise SettingsError(f"{from_run} has no front member {number}; it has {', '.join(map(str, members)) or 'none'}.")
+    path = run.network_path(number)
+    start: dict[str, Any] = {"strategy.name": "plain", "strategy.arch": members[number]["arch"]}
+    start |= {f"space.{k}": v for k, v in run.settings["space"].items()}
+    start |= {f"data.{k}": v for k, v in run.settings.get("data", {}).items()}
+    start["parent"] = f"{from_run}#{number}"
+    return start | ({"strategy.weights": str(path.resolve())} if path.exists() else {})
+
+
+def _finish(prepared: Prepared, run: Writer, front: Sequence[Trial], stop: Callable[[], bool]) -> None:
+    from nascli.engine.final import finalise
+
+    state = run.state()
+    if state is not None and prepared.resolved["strategy"]["name"] != "plain":
+        space = prepared.task.space
+        description = {"space": prepared.resolved["space"], "fingerprint": space.table.fingerprint}
+        run.save_tensors(run.path / "supernet.safetensors", state["model"], description)
+    finalise(front, prepared.task, run, stop=stop)
+    run.write_front(front, {k: v for k, v in run.run.front.items() if k != "members"})

@@ -1,0 +1,152 @@
+"""From a network to a trial: build it, give it weights, measure cheap things first, stop at a broken limit."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nascli import training
+from nascli.data import Data, Split
+from nascli.engine import checkpoints
+from nascli.engine.network import Network
+from nascli.engine.objectives import judge
+from nascli.engine.protocol import Trial
+from nascli.engine.task import Task
+from nascli.errors import DataError, NascliError, UnsupportedError
+from predictors.cost import Cost, count
+from search_spaces.space import SearchSpace, SpaceError
+
+log = logging.getLogger(__name__)
+
+
+class Subject:
+    """A network under measurement. Each thing about it is made when an objective first reads it, and only once."""
+
+    def __init__(self, network: Network, task: Task) -> None:
+        self.network = network
+        self.task = task
+        self._quality: dict[str, Mapping[str, float]] = {}
+
+    @cached_property
+    def structure(self) -> nn.Module:
+        """The network with its weights, on the device, before BatchNorm statistics are re-estimated.
+
+        Enough for what does not depend on the statistics: cost and latency.
+        """
+        return assemble(self.network, self.task)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network as it would be used: evaluation mode, statistics re-estimated if its weights are inherited."""
+        model = self.structure
+        if self.task.supernet is not None and self.network.tensors is None:
+            head = _data(self.task).train.head(self.task.calibration)
+            training.calibrate(model, head.batches(self.task.batch_size, device=self.task.device))
+        return model.eval()
+
+    @cached_property
+    def example(self) -> tuple[Tensor, ...]:
+        """The inputs of one example on the device: real data, or noise of the space's shape where there are none."""
+        if self.task.data is not None:
+            return next(self.task.data.val.head(1).batches(1, device=self.task.device)).inputs
+        signature = self.task.space.signature
+        if signature.kind != "image":
+            raise UnsupportedError(f"Measuring a {signature.kind} network needs data; give --data.")
+        return (torch.zeros(1, *signature.shape, device=self.task.device),)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Parameters, MACs and bytes, counted."""
+        return count(self.structure, self.example)
+
+    def quality(self, split: str) -> Mapping[str, float]:
+        """Accuracy in per cent and mean loss on "val" or "test"; the one road to them, so they are never uncalibrated."""
+        if split not in self._quality:
+            examples: Split = {"val": _data(self.task).val, "test": _data(self.task).test}[split]
+            size, device = self.task.batch_size, self.task.device
+            self._quality[split] = training.evaluate(self.model, examples, batch_size=size, device=device)
+        return self._quality[split]
+
+    def look_up(self, column: str) -> float:
+        """What the space's own table says of the architecture."""
+        return self.task.space.look_up(self.network.arch, column)  # type: ignore[attr-defined, no-any-return]
+
+
+def assemble(network: Network, task: Task) -> nn.Module:
+    """The module on the task's device: with its own tensors, else the supernet's, else fresh ones by seed and key."""
+    with torch.random.fork_rng(devices=_cuda(task.device)):
+        torch.manual_seed(task.entropy(f"init/{network.key}"))
+        if network.tensors is None and task.supernet is not None:
+            source = supernet(task.space, task.supernet, task.device)
+            inherited = task.space.inherit(source, network.arch)
+            network = replace(network, tensors=inherited)
+        return network.build(task.space).to(task.device)
+
+
+@lru_cache(maxsize=1)
+def supernet(space: SearchSpace, path: Path, device: str) -> nn.Module:
+    """The space's supernet with a checkpoint's weights; read once a process. Raises DataError if they don't fit."""
+    file = path / "supernet.safetensors" if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        raise DataError(f"{path} holds no trained supernet (supernet.safetensors); train one with nascli train.")
+    tensors = checkpoints.read_tensors(file)
+    model = space.supernet()
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        detail = lines[1].strip() if len(lines) > 1 else lines[0]
+        raise DataError(
+            f"{file} is no supernet of this {space.table.name!r} space ({detail[:160]}); "
+            "search with the space settings it was trained with, or train another."
+        ) from None
+    return model.to(device).eval()
+
+
+def measure(network: Network, task: Task) -> Trial:
+    """The trial of one network: objectives by price, none after the first broken limit; a failure is a trial too."""
+    subject = Subject(network, task)
+    values: dict[str, float] = {}
+    error = ""
+    started = time.perf_counter()
+    try:
+        for objective in sorted(task.objectives, key=lambda o: o.price):
+            reading = objective.measure(subject, task)
+            found = dict(reading) if isinstance(reading, Mapping) else {objective.name: reading}
+            values |= {name: float(value) for name, value in found.items() if math.isfinite(value)}
+            if objective.name not in values:
+                error = f"{objective.name} is {found.get(objective.name, 'missing')}"
+                break
+            if objective.violation(values[objective.name]):
+                break
+    except NascliError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        error = "out of memory"
+    except SpaceError as refused:
+        error = str(refused)
+    except Exception as failure:
+        # One network must not end the search: the trial says what happened, the log has the traceback.
+        log.debug("measuring %s failed", network.key, exc_info=True)
+        first = str(failure).strip().splitlines() or [""]
+        error = "out of memory" if "allocate memory" in str(failure) else f"{type(failure).__name__}: {first[0][:200]}"
+    costs, error, violation = judge(values, task.objectives, error)
+    return Trial(-1, network.key, network, values, costs, error, violation, time.perf_counter() - started)
+
+
+def _data(task: Task) -> Data:
+    if task.data is None:
+        raise UnsupportedError("Accuracy needs data; give --data NAME.")
+    return task.data
+
+
+def _cuda(device: str) -> list[torch.device]:
+    return [torch.device(device)] if device.startswith("cuda") else []
