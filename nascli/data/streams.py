@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the system: three splits that yield batches, in an order that a generator decides."""
+"""What a data set is to the rest of the system: three splits that yield batches, in the order a generator decides."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Pixels(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """A split of images; normalised by channel when batched, shifted and mirrored when training."""
 
@@ -105,14 +105,18 @@ class Images:
                 flips = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
                 columns = torch.where(flips[:, None], columns.flip(1), columns)
             which = torch.arange(count, device=images.device)[:, None, None]
-            return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+            return (
+                padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
+                .permute(0, 3, 1, 2)
+                .contiguous()
+            )
         if self.mirror:
             flips = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
             return torch.where(flips[:, None, None, None], images.flip(3), images)
         return images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rows:
     """Some rows of other pixels."""
 
@@ -146,32 +150,56 @@ def images(
     pixels, labels = train
     if not len(labels) or not len(test[1]):
         raise DataError(f"There are {len(labels)} training and {len(test[1])} test images; neither split may be empty.")
+    if (limit is not None and limit < 1) or pad < 0:
+        raise DataError(f"limit={limit} must be at least 1 image (or not given), and pad={pad} at least 0 pixels.")
     order = np.random.default_rng(seed).permutation(len(labels))
+    val_pixels: Pixels
     if isinstance(val, int):
+        if len(labels) < 2:
+            raise DataError("There is 1 training image, so none can be held out for validation; at least 2 are needed.")
         if not 0 < val < len(labels):
-            raise DataError(f"val={val} images can't be held out of {len(labels)} training images; give 1 to {len(labels) - 1}.")
+            raise DataError(
+                f"val={val} images can't be held out of {len(labels)} training images; give 1 to {len(labels) - 1}."
+            )
         held, order = order[:val], order[val:]
         val_pixels, val_labels = _Rows(pixels, held), labels[held]
     else:
-        val_pixels, val_labels = _Rows(val[0], np.arange(len(val[1]))), val[1]
+        val_pixels, val_labels = val
     order = order[:limit]
-    sample = pixels[order[:10_000]].astype(np.float32) / 255
-    mean, deviation = sample.mean((0, 2, 3)), np.maximum(sample.std((0, 2, 3)), 1e-3)
-    signature = Signature("image", tuple(int(d) for d in sample.shape[1:]), classes)
-    _check_labels({"training": labels, "validation": val_labels, "test": test[1]}, classes)
-    scale = (tuple(map(float, mean)), tuple(map(float, deviation)))
+    counts = {"training": len(pixels), "validation": len(val_pixels), "test": len(test[0])}
+    _check_labels({"training": labels, "validation": val_labels, "test": test[1]}, counts, classes=classes)
+    shape = tuple(int(d) for d in pixels[order[:1]].shape[1:])
+    scale = _moments(pixels, order[:10_000])
     return Data(
-        signature,
+        Signature("image", shape, classes),
         Images(_Rows(pixels, order), labels[order], *scale, pad=pad, mirror=mirror),
         Images(val_pixels, val_labels, *scale),
         Images(test[0], test[1], *scale),
     )
 
 
-def _check_labels(splits: dict[str, np.ndarray], classes: int) -> None:
+def _moments(pixels: Pixels, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation by channel, of values in 0..1; the sums are exact, and a few images are read at a time."""
+    total: np.ndarray = np.zeros(1, np.int64)
+    squares, count = total, 0
+    for start in range(0, len(rows), 256):
+        part = pixels[rows[start : start + 256]].astype(np.int64)
+        total, squares = total + part.sum((0, 2, 3)), squares + (part**2).sum((0, 2, 3))
+        count += part.size // part.shape[1]
+    mean = total / (255 * count)
+    # A constant channel would divide by zero.
+    deviation = np.maximum(np.sqrt(np.maximum(squares / (255**2 * count) - mean**2, 0)), 1e-3)
+    return tuple(map(float, mean)), tuple(map(float, deviation))
+
+
+def _check_labels(splits: dict[str, np.ndarray], counts: dict[str, int], *, classes: int) -> None:
     for name, labels in splits.items():
+        if len(labels) != counts[name]:
+            raise DataError(f"There are {counts[name]} {name} images, but {len(labels)} {name} labels.")
         if len(labels) and (labels.min() < 0 or labels.max() >= classes):
-            raise DataError(f"The {name} labels run from {labels.min()} to {labels.max()}, but there are {classes} classes.")
+            raise DataError(
+                f"The {name} labels run from {labels.min()} to {labels.max()}, but there are {classes} classes."
+            )
 
 
 def concatenated(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
