@@ -1,4 +1,4 @@
-"""Architectures as values: a space is a table of named choices, a network is a tuple of options with one canonical string.
+"""Architectures as values: a space is a table of named choices, a network a tuple of options with one canonical string.
 
 Randomness is an argument everywhere; nothing here needs torch.
 """
@@ -15,12 +15,9 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
-INACTIVE = "-"
-"""What stands in an architecture string for a choice that does not apply."""
-
-
-class ArchitectureError(ValueError):
-    """An architecture string that does not name a member of the space."""
+from search_spaces import counting
+from search_spaces.errors import ArchitectureError
+from search_spaces.notation import INACTIVE, read, write
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,11 @@ class Choice:
     def __post_init__(self) -> None:
         if len(set(self.options)) != len(self.options) or not self.options:
             raise ValueError(f"{self.name}: options must be distinct and at least one, but got {self.options!r}")
-        if bad := [o for o in self.options if o == INACTIVE or any(c in o for c in ",/:") or not o]:
-            raise ValueError(f"{self.name}: an option may not be empty, '-' or hold ',', '/' or ':', but got {bad!r}")
+        if bad := [o for o in self.options if o in ("", INACTIVE) or any(c in o for c in ",/:") or o != o.strip()]:
+            raise ValueError(
+                f"{self.name}: an option may not be empty or '-', begin or end with a space, or hold ',', '/' or ':', "
+                f"but got {bad!r}"
+            )
 
     @property
     def group(self) -> str:
@@ -76,16 +76,18 @@ class ChoiceTable:
     choices: tuple[Choice, ...]
 
     def __post_init__(self) -> None:
+        if not self.name or ":" in self.name or self.name != self.name.strip():
+            raise ValueError(f"a table's name may not be empty, hold ':' or begin or end with a space: {self.name!r}")
+        if not self.choices:
+            raise ValueError(f"the table {self.name!r} has no choices; a single network is one choice of one option")
         earlier: dict[str, Choice] = {}
         for choice in self.choices:
             if choice.name in earlier:
                 raise ValueError(f"{self.name} has two choices called {choice.name!r}")
             for parent, options in choice.when:
                 if parent not in earlier or not options <= set(earlier[parent].options):
-                    raise ValueError(f"{self.name}.{choice.name} depends on {parent!r}={sorted(options)}, no earlier choice")
+                    raise ValueError(f"{choice.name} depends on {parent!r}={sorted(options)}, no earlier choice")
             earlier[choice.name] = choice
-
-    # -- canonical form and strings ------------------------------------------------------------------------------
 
     def canonical(self, options: Sequence[str]) -> Architecture:
         """The architecture with these options, one a choice; options of inactive choices are forgotten.
@@ -93,7 +95,7 @@ class ChoiceTable:
         Raises ArchitectureError naming the choice and its options.
         """
         if len(options) != len(self.choices):
-            raise ArchitectureError(f"{self.name} has {len(self.choices)} choices, but {len(options)} options were given")
+            raise ArchitectureError(f"{self.name} has {len(self.choices)} choices, but got {len(options)} options.")
         for choice, option in zip(self.choices, options, strict=True):
             if option not in choice.options:
                 raise ArchitectureError(
@@ -102,36 +104,39 @@ class ChoiceTable:
         return self._architecture([c.options.index(o) for c, o in zip(self.choices, options, strict=True)])
 
     def parse(self, text: str) -> Architecture:
-        """The architecture that `str` wrote; raises ArchitectureError saying which choice is wrong and what it may be."""
-        space, colon, body = text.strip().partition(":")
-        if colon and space != self.name:
-            raise ArchitectureError(f"{text!r} is an architecture of {space!r}; the space here is {self.name!r}.")
-        if not colon:
-            raise ArchitectureError(f"{text!r} is no architecture: it must begin with the space's name, {self.name + ':'!r}.")
-        groups = body.split("/")
-        if len(groups) != len(self._groups):
-            raise ArchitectureError(
-                f"{text!r} has {len(groups)} parts between slashes; an architecture of {self.name} has {len(self._groups)}."
-            )
-        indices: list[int] = []
-        for (label, members), group in zip(self._groups, groups, strict=True):
-            given = group.split(",")
-            if given == [INACTIVE]:
-                given *= len(members)
-            if len(given) != len(members):
-                raise ArchitectureError(
-                    f"{self.name}: {label or 'the architecture'} has {len(members)} choices "
-                    f"({', '.join(self.choices[m].name for m in members)}), but {group!r} gives {len(given)}."
-                )
-            indices += [self._index(member, option, indices) for member, option in zip(members, given, strict=True)]
-        return self._architecture(indices)
+        """The architecture that `str` wrote; raises ArchitectureError: which choice is wrong and what it may be."""
+        return self._architecture(read(self, text))
+
+    @cached_property
+    def groups(self) -> list[tuple[str, list[int]]]:
+        """What is printed between slashes: (the choices' common prefix, their positions in the table)."""
+        runs = itertools.groupby(range(len(self.choices)), key=lambda i: self.choices[i].group)
+        return [(label, list(members)) for label, members in runs]
 
     def indices(self, arch: Architecture) -> list[int]:
-        """The position of each option among its choice's options, [choices]."""
-        return [c.options.index(o) for c, o in zip(self.choices, arch.options, strict=True)]
+        """The position of each option among its choice's options, [choices].
+
+        Raises ArchitectureError if the architecture is of another space, or of this one set otherwise.
+        """
+        try:
+            if arch.space != self.name:
+                raise ValueError(arch.space)
+            return [c.options.index(o) for c, o in zip(self.choices, arch.options, strict=True)]
+        except ValueError:
+            raise ArchitectureError(f"{str(arch)!r} is no architecture of {self.name} as it is set here.") from None
+
+    def positions(self, arch: Architecture) -> dict[str, int]:
+        """Choice name -> position of its option, 0 for inactive choices; raises like `indices`."""
+        return dict(zip((c.name for c in self.choices), self.indices(arch), strict=True))
 
     def from_indices(self, indices: Sequence[int]) -> Architecture:
-        """The architecture with these option positions, [choices]; those of inactive choices are forgotten."""
+        """The architecture with these option positions, [choices]; those of inactive choices are forgotten.
+
+        Raises ArchitectureError if there are too few or too many, or one is out of range.
+        """
+        counts = [len(c.options) for c in self.choices]
+        if len(indices) != len(counts) or not all(0 <= i < n for i, n in zip(indices, counts, strict=True)):
+            raise ArchitectureError(f"{self.name} has no member {list(indices)!r}; the option counts are {counts}.")
         return self._architecture([int(i) for i in indices])
 
     def values(self, arch: Architecture) -> dict[str, str]:
@@ -140,13 +145,20 @@ class ChoiceTable:
         return {c.name: o for c, o, on in zip(self.choices, arch.options, active, strict=True) if on}
 
     def active(self, indices: Sequence[int]) -> list[bool]:
-        """Whether each choice applies under these option positions, [choices]."""
+        """Whether each of the first choices applies under their option positions, [choices]."""
         on: list[bool] = []
-        for parents in self._parents:
+        for parents in self.parents[: len(indices)]:
             on.append(all(on[p] and indices[p] in allowed for p, allowed in parents))
         return on
 
-    # -- random members and edits --------------------------------------------------------------------------------
+    @cached_property
+    def parents(self) -> list[list[tuple[int, frozenset[int]]]]:
+        """For each choice, what makes it active: (position of an earlier choice, positions of its options allowed)."""
+        where = {c.name: i for i, c in enumerate(self.choices)}
+        return [
+            [(where[n], frozenset(self.choices[where[n]].options.index(o) for o in allowed)) for n, allowed in c.when]
+            for c in self.choices
+        ]
 
     def sample(self, rng: Generator) -> Architecture:
         """A member with every choice drawn uniformly."""
@@ -183,8 +195,6 @@ class ChoiceTable:
                     break
         return self._architecture(child)
 
-    # -- numbers -------------------------------------------------------------------------------------------------
-
     def encode(self, arch: Architecture) -> np.ndarray:
         """One-hot encoding [sum of option counts]; the block of an inactive choice is zero."""
         indices = self.indices(arch)
@@ -202,24 +212,12 @@ class ChoiceTable:
 
     @cached_property
     def size(self) -> int:
-        """How many architectures there are, exactly: counted by dynamic programming over the choices still referred to."""
-        last_use = {p: i for i, parents in enumerate(self._parents) for p, _ in parents}
-        states: dict[tuple[tuple[int, int], ...], int] = {(): 1}
-        for i, choice in enumerate(self.choices):
-            following: dict[tuple[tuple[int, int], ...], int] = {}
-            for state, count in states.items():
-                known = dict(state)
-                on = all(known.get(p, -1) in allowed for p, allowed in self._parents[i])
-                for option in range(len(choice.options)) if on else (-1,):
-                    now = {**known, i: option}
-                    key = tuple((p, o) for p, o in sorted(now.items()) if last_use.get(p, -1) > i)
-                    following[key] = following.get(key, 0) + count
-            states = following
-        return sum(states.values())
+        """How many architectures there are, exactly: by dynamic programming over the choices still referred to."""
+        return counting.size(self)
 
     def members(self) -> Iterator[Architecture]:
         """All architectures, each once, in the order of their option positions."""
-        return (self._architecture(indices) for indices in self._extend([]))
+        return (self._architecture(indices) for indices in counting.positions(self))
 
     @cached_property
     def smallest(self) -> Architecture:
@@ -231,58 +229,14 @@ class ChoiceTable:
         """The member with every choice on its last option."""
         return self._architecture([len(c.options) - 1 for c in self.choices])
 
-    # -- workings ------------------------------------------------------------------------------------------------
-
     @cached_property
     def _counts(self) -> np.ndarray:
         return np.array([len(c.options) for c in self.choices], dtype=np.int64)
 
-    @cached_property
-    def _parents(self) -> list[list[tuple[int, frozenset[int]]]]:
-        where = {c.name: i for i, c in enumerate(self.choices)}
-        return [
-            [(where[n], frozenset(self.choices[where[n]].options.index(o) for o in allowed)) for n, allowed in c.when]
-            for c in self.choices
-        ]
-
-    @cached_property
-    def _groups(self) -> list[tuple[str, list[int]]]:
-        runs = itertools.groupby(range(len(self.choices)), key=lambda i: self.choices[i].group)
-        return [(label, list(members)) for label, members in runs]
-
-    def _architecture(self, indices: list[int]) -> Architecture:
+    def _architecture(self, indices: Sequence[int]) -> Architecture:
         active = self.active(indices)
         options = tuple(c.options[i if on else 0] for c, i, on in zip(self.choices, indices, active, strict=True))
-        parts = []
-        for _, members in self._groups:
-            shown = [options[m] if active[m] else INACTIVE for m in members]
-            parts.append(",".join(shown) if any(active[m] for m in members) else INACTIVE)
-        return Architecture(self.name, options, f"{self.name}:{'/'.join(parts)}")
-
-    def _index(self, member: int, option: str, before: Sequence[int]) -> int:
-        choice = self.choices[member]
-        if option in choice.options:
-            return choice.options.index(option)
-        earlier = {self.choices[p].name: self.choices[p].options[before[p]] for p, _ in self._parents[member]}
-        if option != INACTIVE:
-            raise ArchitectureError(
-                f"{choice.name}={option!r} is not in {self.name}; the options are {', '.join(choice.options)}."
-            )
-        if self.active([*before, *[0] * (len(self.choices) - len(before))])[member]:
-            because = f" (as {', '.join(f'{n}={v}' for n, v in earlier.items())})" if earlier else ""
-            raise ArchitectureError(
-                f"{self.name} needs {choice.name}{because}; the options are {', '.join(choice.options)}."
-            )
-        return 0
-
-    def _extend(self, prefix: list[int]) -> Iterator[list[int]]:
-        at = len(prefix)
-        if at == len(self.choices):
-            yield prefix
-            return
-        on = self.active([*prefix, *[0] * (len(self.choices) - at)])[at]
-        for option in range(len(self.choices[at].options)) if on else (0,):
-            yield from self._extend([*prefix, option])
+        return Architecture(self.name, options, write(self, options, active))
 
 
 def describe(table: ChoiceTable) -> list[Mapping[str, object]]:

@@ -1,11 +1,11 @@
-"""A space builds networks: plain ones, the supernet that holds them all, and the weights one inherits from the other."""
+"""A space builds networks: plain ones, the supernet that holds them all, and the weights that one inherits from it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,6 @@ from search_spaces.choices import Architecture, ChoiceTable
 
 Gates = Mapping[str, Tensor]
 """Choice name -> weights of its options [options], non-negative; 0 means "not computed"."""
-
-
-class SpaceError(ValueError):
-    """A space that cannot do what was asked, or settings that describe no network; the message says what can."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,9 @@ class Batch:
 
     def losses(self, logits: Tensor, *, smoothing: float = 0.0) -> Tensor:
         """Cross-entropies [examples that count]; logits are [n, classes] or [n, t, classes] (averaged over t)."""
-        flat = F.cross_entropy(logits.flatten(0, -2), self.targets.flatten(), reduction="none", label_smoothing=smoothing)
+        flat = F.cross_entropy(
+            logits.flatten(0, -2), self.targets.flatten(), reduction="none", label_smoothing=smoothing
+        )
         losses = flat.view(self.targets.shape).flatten(1).mean(1) if self.targets.dim() > 1 else flat
         return losses if self.mask is None else losses[self.mask]
 
@@ -90,3 +88,16 @@ class SearchSpace(ABC):
     @abstractmethod
     def inherit(self, supernet: nn.Module, arch: Architecture) -> dict[str, Tensor]:
         """The state dict for `build(arch)`, cut from the supernet; tensors are copies on the supernet's device."""
+
+
+@runtime_checkable
+class ChannelSorting(Protocol):
+    """A space whose supernets can have their channels put in order of importance (Cai et al. 2020, section 3.1)."""
+
+    def sort_channels(self, supernet: nn.Module) -> None:
+        """Put each block's middle channels in order, the most important first, in place.
+
+        The largest network computes what it did before. Networks that are narrower do not: sort once the largest is
+        trained, before the first narrower ones are.
+        """
+        ...

@@ -10,7 +10,8 @@ from torch import nn
 from nascli.engine.objectives import Objective
 from nascli.engine.task import Task
 from search_spaces import Architecture, Choice, ChoiceTable
-from search_spaces.space import SearchSpace, Signature, SpaceError
+from search_spaces.errors import SpaceError
+from search_spaces.space import SearchSpace, Signature
 
 TABLE = ChoiceTable(
     "toy",

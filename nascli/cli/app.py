@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -10,10 +11,10 @@ import typer
 from typer.exceptions import TyperException
 
 from nascli import __version__
-from nascli.cli import config, console, doctor, export, plugins, resume, runs, search, spaces, train
-from nascli.errors import NascliError
+from nascli.cli import config, console, doctor, export, log, plugins, resume, runs, search, spaces, train
+from nascli.errors import Interrupted, NascliError
 from predictors import ScoreError
-from search_spaces import ArchitectureError
+from search_spaces import ArchitectureError, SpaceError
 
 app = typer.Typer(
     name="nascli",
@@ -32,7 +33,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Neural architecture search and compression: a Pareto front in a run directory."""
 
@@ -42,39 +45,57 @@ app.command()(search.search)
 app.command()(resume.resume)
 app.command()(export.export)
 app.command()(doctor.doctor)
-for group in (runs, spaces, plugins, config):
+GROUPS = {"runs": runs, "spaces": spaces, "plugins": plugins, "config": config}
+for group in GROUPS.values():
     app.add_typer(group.app)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0, or the code of the error (docs/errors.md)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    code = 0
     try:
-        code = app(args=arguments, standalone_mode=False, prog_name="nascli") or 0
+        with log.to_stderr():
+            code = app(args=arguments, standalone_mode=False, prog_name="nascli") or 0
+        if code == Interrupted.exit_code:
+            # How typer reports a Ctrl-C that came while no run was being written.
+            raise Interrupted("Stopped at once; what was measured before is kept.")
+        sys.stdout.flush()
     except TyperException as error:
-        if str(error):
-            code = _refused(arguments, "USAGE", error.exit_code, str(error))
-        else:
-            code = error.exit_code
+        code = _misused(arguments, error)
     except NascliError as error:
         code = _refused(arguments, error.code, error.exit_code, str(error))
     except ArchitectureError as error:
         code = _refused(arguments, "ARCHITECTURE", 2, str(error))
+    except SpaceError as error:
+        code = _refused(arguments, "UNSUPPORTED", 5, str(error))
     except ScoreError as error:
         code = _refused(arguments, "SCORE", 1, str(error))
-    except KeyboardInterrupt:
-        code = _refused(arguments, "INTERRUPTED", 130, "Stopped at once; what was measured before is kept.")
     except BrokenPipeError:
-        # The reader of our output has gone (nascli ... | head): nobody is left to tell.
-        sys.stderr.close()
+        # The reader of our output has gone (nascli ... | head): what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     raise SystemExit(code)
 
 
+def _misused(arguments: Sequence[str], error: TyperException) -> int:
+    message = error.format_message()
+    if message.startswith("Usage:"):
+        # No command was given, and the help says which there are.
+        console.note(message)
+        return error.exit_code
+    return _refused(
+        arguments, "USAGE", error.exit_code, message if message.endswith((".", "?", ")")) else f"{message}."
+    )
+
+
 def _refused(arguments: Sequence[str], code: str, exit_code: int, message: str) -> int:
-    message = message.rstrip(".") + "." if message[-1:].isalnum() else message
     if "--json" in arguments:
-        command = next((a for a in arguments if not a.startswith("-")), "")
-        console.failure(command, {"code": code, "exit": exit_code, "message": message})
+        console.failure(_command(arguments), {"code": code, "exit": exit_code, "message": message})
     console.note(f"nascli: {message}")
     return exit_code
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command's name as results carry it: "search", "runs show"."""
+    words = [a for a in arguments if not a.startswith("-")][:2]
+    return " ".join(words if words[:1] and words[0] in GROUPS else words[:1])

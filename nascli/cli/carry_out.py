@@ -1,64 +1,58 @@
-"""What every command that makes a run has in common: prepare, drive, finish, and say how it ended."""
+"""What every command that makes a run has in common: drive, finish, and say how it ended."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli import console
 from nascli.cli.interrupt import interruption
+from nascli.cli.log import to_file
 from nascli.errors import Interrupted, NascliError
-from nascli.settings import Layers
 
 if TYPE_CHECKING:
     from nascli.engine.plan import Prepared
     from nascli.engine.protocol import Trial
     from nascli.engine.runs import Run, Writer
 
+log = logging.getLogger(__name__)
+
 After = Callable[["Prepared", "Writer", "Sequence[Trial]", Callable[[], bool]], None]
 """What a command does with the front before the run is finished."""
 
 
-def carry_out(command: str, layers: Layers, *, kind: str, out: Path | None, after: After) -> tuple[Prepared, Run]:
+def carry_out(command: str, prepared: Prepared, *, out: Path | None, after: After) -> Run:
     """The finished run of a command; marks it interrupted or failed on the way out if it comes to that."""
     from nascli.engine import plan, runs
-    from nascli.engine.drive import drive
-    from nascli.engine.executors import inline
 
-    prepared = plan.prepare(layers, kind=kind)
-    task = prepared.task
     names = [prepared.resolved["strategy"]["name"], prepared.resolved["space"]["name"]]
     path = out or Path("runs") / runs.name(command, *(n.rpartition(":")[2] for n in names))
     with (
         interruption() as stop,
-        runs.Writer(path, command=command, resolved=prepared.resolved, header=plan.header(task)) as run,
+        runs.Writer(path, command=command, resolved=prepared.resolved, header=plan.header(prepared.task)) as run,
+        to_file(path / "log.txt"),
     ):
         console.note(f"{command}: writing {path}")
+        log.info("%s, %.1f s into the run", command, run.elapsed_s)
         try:
-            total, limit_s = prepared.budget.evaluations, prepared.budget.seconds
-            with console.progress(command, total=total, limit_s=limit_s) as observe:
-                front = drive(
-                    prepared.strategy, task, run, inline, budget=prepared.budget, observe=observe, stop=stop
-                )
-            after(prepared, run, front, stop)
+            _drive(command, prepared, run, after, stop)
         except (Interrupted, KeyboardInterrupt) as error:
-            run.mark("interrupted")
+            _end(run, "interrupted", error)
             raise Interrupted(f"{error or 'Stopped at once.'} Go on with: nascli resume {path}") from None
-        except BaseException:
-            run.mark("failed")
+        except BaseException as error:
+            _end(run, "failed", error)
             raise
-        run.mark("finished")
-    return prepared, runs.Run.open(path)
+        _end(run, "finished")
+    return runs.Run.open(path)
 
 
-def rehearse(command: str, layers: Layers, *, kind: str) -> dict[str, Any]:
+def rehearse(prepared: Prepared) -> dict[str, Any]:
     """The facts of a dry run: everything resolved, the space sized, its largest network measured once."""
-    from nascli.engine import plan
     from nascli.engine.evaluate import measure
     from nascli.engine.network import Network
 
-    prepared = plan.prepare(layers, kind=kind)
     table = prepared.task.space.table
     probe = measure(Network(table.largest), prepared.task) if prepared.task.objectives else None
     if probe is not None and probe.error and probe.violation == float("inf"):
@@ -71,3 +65,18 @@ def rehearse(command: str, layers: Layers, *, kind: str) -> dict[str, Any]:
         "seconds_estimated": probe.seconds * evaluations if probe and evaluations else prepared.budget.seconds,
         "settings": prepared.resolved,
     }
+
+
+def _drive(command: str, prepared: Prepared, run: Writer, after: After, stop: Callable[[], bool]) -> None:
+    from nascli.engine.drive import drive
+    from nascli.engine.executors import inline
+
+    budget = prepared.budget
+    with console.progress(command, total=budget.evaluations, limit_s=budget.seconds) as observe:
+        front = drive(prepared.strategy, prepared.task, run, inline, budget=budget, observe=observe, stop=stop)
+    after(prepared, run, front, stop)
+
+
+def _end(run: Writer, status: str, error: BaseException | None = None) -> None:
+    run.mark(status)
+    log.info("%s after %.1f s", status, run.elapsed_s, exc_info=error if status == "failed" else None)

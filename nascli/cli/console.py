@@ -6,12 +6,14 @@ A result is a table for people, or with --json one document: {"schema", "command
 from __future__ import annotations
 
 import json
-import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from nascli.cli import log
 
 if TYPE_CHECKING:
     from nascli.engine.drive import Event
@@ -21,9 +23,9 @@ LINE_EVERY_S = 10.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
 
 
-def document(command: str, data: Any, warnings: Sequence[str] = ()) -> None:
-    """Print a result as JSON."""
-    _print_json({"schema": SCHEMA, "command": command, "ok": True, "data": data, "warnings": list(warnings)})
+def document(command: str, data: Any) -> None:
+    """Print a result as JSON, with the warnings that were logged on the way."""
+    _print_json({"schema": SCHEMA, "command": command, "ok": True, "data": data, "warnings": log.warnings()})
 
 
 def failure(command: str, error: Mapping[str, Any]) -> None:
@@ -34,9 +36,9 @@ def failure(command: str, error: Mapping[str, Any]) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
     """Print rows for people: a drawn table in a terminal, tab-separated lines into a pipe."""
     if not sys.stdout.isatty():
-        print("\t".join(columns))
+        text("\t".join(columns))
         for row in rows:
-            print("\t".join(shown(v) for v in row))
+            text("\t".join(shown(v) for v in row))
         return
     from rich.console import Console
     from rich.table import Table
@@ -57,17 +59,24 @@ def facts(command: str, values: Mapping[str, Any], *, as_json: bool) -> None:
         document(command, values)
         return
     for key, value in _flat(values):
-        print(f"{key}: {shown(value)}")
+        text(f"{key}: {shown(value)}")
 
 
 def text(line: str) -> None:
     """Print a line of result."""
-    print(line)
+    sys.stdout.write(f"{line}\n")
 
 
 def note(line: str) -> None:
     """Print a line of conversation."""
-    print(line, file=sys.stderr)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def note_at_once(line: str) -> None:
+    """Write a line of conversation from within a signal handler, where a buffered stream may not be entered again."""
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())
 
 
 def shown(value: Any) -> str:
@@ -87,25 +96,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def warn_through_logging(verbose: int) -> list[str]:
-    """Send log records to stderr (warnings; -v information; -vv everything), and collect the warnings' texts."""
-    collected: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.WARNING:
-                collected.append(record.getMessage())
-
-    stream = logging.StreamHandler(sys.stderr)
-    stream.setFormatter(logging.Formatter("nascli: %(message)s"))
-    stream.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG))
-    root = logging.getLogger("nascli")
-    root.handlers = [stream, Collect()]
-    root.setLevel(logging.DEBUG)
-    root.propagate = False
-    return collected
 
 
 @contextmanager
@@ -179,4 +169,4 @@ def _lines(label: str, total: int | None, limit_s: float | None) -> Callable[[Ev
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False, default=str))
+    text(json.dumps(value, indent=2, allow_nan=False, default=str))

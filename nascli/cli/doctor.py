@@ -10,6 +10,7 @@ from typing import Any
 
 from nascli import __version__
 from nascli.cli import console, options
+from nascli.cli.plugins import described
 
 CORE = ("torch", "numpy", "typer", "rich", "pydantic", "optuna", "pymoo", "pandas", "safetensors", "scikit-learn")
 EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "numba": "AGE-MOEA-II"}
@@ -19,8 +20,9 @@ def doctor(as_json: options.Json = False) -> None:
     """Check the installation: versions, devices, data folder, runs folder, plugins that do not load."""
     import torch
 
-    from predictors.latency import fingerprint
+    from nascli import plugins
 
+    fingerprint = plugins.attribute("predictors.latency:fingerprint", what="the machine's description")
     facts: dict[str, Any] = {
         "nascli": __version__,
         "python": sys.version.split()[0],
@@ -44,13 +46,6 @@ def _version(package: str) -> str | None:
 
 def _broken() -> list[str]:
     from nascli import plugins
-    from nascli.errors import NascliError
 
-    broken = []
-    for kind in plugins.kinds():
-        for name in plugins.names(kind):
-            try:
-                plugins.load(kind, name)
-            except (NascliError, ImportError) as error:
-                broken.append(f"{kind} {name}: {error}")
-    return broken
+    facts = [described(kind, name) for kind in plugins.kinds() for name in plugins.names(kind)]
+    return [f"{f['kind']} {f['name']}: {f['what']}" for f in facts if f["what"].startswith("broken: ")]

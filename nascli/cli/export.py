@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nascli.cli import console, options
+from nascli.cli.front import chosen
 from nascli.errors import RunError
 
-Member = Annotated[int | None, typer.Option("--arch", "--member", help="Number of the front member; default: the first.")]
-Formats = Annotated[list[str] | None, typer.Option("--to", help="torch, onnx. Repeat; default both.")]
+if TYPE_CHECKING:
+    from nascli.engine.runs import Run
+    from nascli.engine.task import Task
+
+Member = Annotated[int | None, typer.Option("--member", "-m", help="Number of the front member; default: the first.")]
+Formats = Annotated[list[str] | None, typer.Option("--to", help="torch, onnx, pt2. Repeat; default: torch and onnx.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; default RUN/export/N.")]
 
 
@@ -22,31 +27,36 @@ def export(
 
     The files need torch or onnxruntime, and nothing of nascli.
     """
-    from nascli.cli.flags import layered
-    from nascli.engine import plan
     from nascli.engine.evaluate import Subject
     from nascli.engine.export import export as write
     from nascli.engine.runs import Run
 
     found = Run.open(run)
-    members = {m["n"]: m for m in found.front["members"]} if (run / "front.json").exists() else {}
-    if not members:
-        raise RunError(f"{run} has no front to export from; continue it with: nascli resume {run}")
-    number = next(iter(members)) if member is None else member
-    if number not in members:
-        raise RunError(f"{run} has no front member {number}; it has {', '.join(map(str, members))}.")
-    layers = layered(defaults={}, config=[run / "settings.toml"], flags={}, sets=None)
-    kind = "recipe" if found.header["command"] == "train" else "strategy"
-    task = plan.prepare(layers, kind=kind).task
-    network = found.network(number, task.space)
+    row = chosen(found, member)
+    task = _task(found)
+    network = found.network(row["n"], task.space)
     if network.tensors is None:
-        raise RunError(f"Member {number} of {run} has no trained weights; train it: nascli train --from {run} --member {number}")
+        how = f"nascli train --from {run} --member {row['n']}"
+        raise RunError(f"Member {row['n']} of {run} has no trained weights; train it: {how}")
     subject = Subject(network, task)
-    description = {**network.describe(), "values": members[number]["values"], "run": str(run)}
-    folder = out or run / "export" / str(number)
+    description = {**network.describe(), "values": row["values"], "run": str(run)}
+    folder = out or run / "export" / str(row["n"])
     files = write(subject.model, subject.example, folder, description, formats=to or ["torch", "onnx"])
     if as_json:
         console.document("export", {"arch": str(network.arch), "files": [str(f) for f in files]})
         return
     for file in files:
         console.text(str(file))
+
+
+def _task(run: Run) -> Task:
+    """The run's task on the CPU, without what a network that has its own weights can do without."""
+    from nascli.cli.flags import layered
+    from nascli.engine import plan
+
+    without = {"--device device": "cpu", "--supernet supernet": ""}
+    layers = layered(defaults={}, config=[run.path / "settings.toml"], flags=without, sets=None)
+    if run.settings["space"].get("signature", {}).get("kind") == "image":
+        # The shape of an image is all that exporting needs; the data may be on another machine.
+        layers.values.pop("data", None)
+    return plan.prepare(layers, kind="recipe" if run.header["command"] == "train" else "strategy").task

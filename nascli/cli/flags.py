@@ -8,6 +8,7 @@ from typing import Any
 
 from nascli.settings import Layers
 
+
 def layered(
     *, defaults: Mapping[str, Any], config: Sequence[Path] | None, flags: Mapping[str, Any], sets: Sequence[str] | None
 ) -> Layers:

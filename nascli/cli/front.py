@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli import console
-from nascli.errors import InfeasibleError
+from nascli.errors import InfeasibleError, RunError
 
 if TYPE_CHECKING:
     from nascli.engine.runs import Run
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 def rows(front: Mapping[str, Any]) -> int:
     """How many members a front has."""
     return len(front["members"])
+
+
+def chosen(run: Run, number: int | None) -> dict[str, Any]:
+    """The member of a run's front with this number, or its first; raises RunError saying which there are."""
+    members = {m["n"]: m for m in run.front["members"]} if (run.path / "front.json").exists() else {}
+    if not members:
+        raise RunError(f"{run.path} has no front yet; go on with it: nascli resume {run.path}")
+    if number is not None and number not in members:
+        raise RunError(f"{run.path} has no front member {number}; it has {', '.join(map(str, sorted(members)))}.")
+    member: dict[str, Any] = members[next(iter(members)) if number is None else number]
+    return member
 
 
 def print_front(front: Mapping[str, Any]) -> None:

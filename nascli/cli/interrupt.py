@@ -21,7 +21,7 @@ def interruption() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        console.note("\nStopping after what is being measured now; once more to stop at once.")
+        console.note_at_once("\nStopping after what is being measured now; once more to stop at once.")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -21,7 +21,7 @@ def ls(kind: Kind = None, as_json: options.Json = False) -> None:
     from nascli import plugins
 
     kinds = [kind] if kind else plugins.kinds()
-    facts = [_facts(k, n) for k in kinds for n in plugins.names(k)]
+    facts = [described(k, n) for k in kinds for n in plugins.names(k)]
     if as_json:
         console.document("plugins ls", facts)
         return
@@ -29,7 +29,8 @@ def ls(kind: Kind = None, as_json: options.Json = False) -> None:
     console.table(["kind", "name", "target", "settings", "what"], rows)
 
 
-def _facts(kind: str, name: str) -> dict[str, Any]:
+def described(kind: str, name: str) -> dict[str, Any]:
+    """What there is to say of a plugin; one that does not load says why instead."""
     from nascli import plugins
 
     facts = {"kind": kind, "name": name, "target": plugins.target(kind, name), "settings": [], "what": ""}
@@ -39,6 +40,7 @@ def _facts(kind: str, name: str) -> dict[str, Any]:
         return {**facts, "what": f"broken: {error}"}
     if dataclasses.is_dataclass(found) and isinstance(found, type):
         facts["settings"] = [f.name for f in dataclasses.fields(found) if f.init]
-    described = found if isinstance(found, type) else getattr(found, "measure", found)
-    lines = (described.__doc__ or "").strip().splitlines()
+    # An objective is a value: what it says of itself stands in its measure.
+    about = found if isinstance(found, type) else getattr(found, "measure", found)
+    lines = (about.__doc__ or "").strip().splitlines()
     return {**facts, "what": lines[0] if lines else ""}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from nascli.cli import console, options
+from nascli.cli import options
 from nascli.cli.flags import layered
+from nascli.cli.log import be_verbose
 from nascli.cli.search import run_search
 from nascli.cli.train import run_training
 from nascli.errors import RunFormatError
@@ -24,11 +25,11 @@ def resume(
     """
     from nascli.engine.runs import Run
 
-    warnings = console.warn_through_logging(verbose)
+    be_verbose(verbose)
     command = Run.open(run).header["command"]
     if command not in COMMANDS:
         raise RunFormatError(f"{run} is a run of nascli {command}, which this nascli can't continue.")
     budget = "strategy.time_limit_s" if command == "train" else "budget.seconds"
     flags = {"--evaluations budget.evaluations": evaluations, f"--time-limit {budget}": time_limit}
     layers = layered(defaults={}, config=[run / "settings.toml"], flags=flags, sets=None)
-    COMMANDS[command](layers, out=run, as_json=as_json, warnings=warnings)
+    COMMANDS[command](layers, out=run, as_json=as_json)

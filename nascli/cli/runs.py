@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nascli.cli import console, options
 from nascli.cli.front import print_front
 from nascli.errors import RunFormatError
+
+if TYPE_CHECKING:
+    from nascli.engine.runs import Run
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(name="runs", help="List, show and compare runs.", no_args_is_help=True)
 
@@ -20,8 +26,6 @@ Other = Annotated[Path, typer.Argument(metavar="OTHER", help="The run to compare
 @app.command("ls")
 def ls(root: Root = Path("runs"), as_json: options.Json = False) -> None:
     """List the runs below a folder, oldest first."""
-    from nascli.engine.runs import listing
-
     facts = [
         {
             "run": str(run.path),
@@ -32,7 +36,7 @@ def ls(root: Root = Path("runs"), as_json: options.Json = False) -> None:
             "elapsed_s": run.header["elapsed_s"],
             "created": run.header["created"],
         }
-        for run in listing(root)
+        for run in _listing(root)
     ]
     if as_json:
         console.document("runs ls", facts)
@@ -69,8 +73,7 @@ def diff(run: options.RunPath, other: Other, as_json: options.Json = False) -> N
 
     a, b = Run.open(run), Run.open(other)
     lines = differences(a.settings, b.settings)
-    results = [_result(r.front) if (r.path / "front.json").exists() else {} for r in (a, b)]
-    changes = differences(*results)
+    changes = differences(_result(a), _result(b))
     if as_json:
         console.document("runs diff", {"settings": lines, "results": changes})
         return
@@ -78,7 +81,23 @@ def diff(run: options.RunPath, other: Other, as_json: options.Json = False) -> N
         console.text(line)
 
 
-def _result(front: dict[str, Any]) -> dict[str, Any]:
+def _listing(root: Path) -> list[Run]:
+    """The runs below a folder by age; one that can't be read is a warning, and hides no other."""
+    from nascli.engine.runs import Run
+
+    found = []
+    for path in root.glob("*/run.json"):
+        try:
+            found.append(Run.open(path.parent))
+        except RunFormatError as error:
+            log.warning("%s", error)
+    return sorted(found, key=lambda run: (str(run.header["created"]), run.path))
+
+
+def _result(run: Run) -> dict[str, Any]:
+    if not (run.path / "front.json").exists():
+        return {}
+    front = run.front
     return {"front.size": len(front["members"]), "trials": front["trials"], "hypervolume": front["hypervolume"]}
 
 

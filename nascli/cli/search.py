@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,8 @@ from nascli.cli import console, options
 from nascli.cli.carry_out import carry_out, rehearse
 from nascli.cli.flags import layered
 from nascli.cli.front import check_feasible, print_front, rows
+from nascli.cli.log import be_verbose
+from nascli.errors import SettingsError
 from nascli.settings import Layers
 
 if TYPE_CHECKING:
@@ -19,8 +22,12 @@ if TYPE_CHECKING:
     from nascli.engine.protocol import Trial
     from nascli.engine.runs import Writer
 
+log = logging.getLogger(__name__)
+
 DEFAULTS = {"strategy.name": "evolution", "latency.name": "measured"}
-Strategy = Annotated[str | None, typer.Option("--strategy", help="evolution, random, bayes, listed, or package.module:Class.")]
+Strategy = Annotated[
+    str | None, typer.Option("--strategy", help="evolution, random, bayes, listed, or package.module:Class.")
+]
 
 
 def search(
@@ -62,12 +69,12 @@ def search(
         "--seed seed": seed,
         "--device device": device,
     }
-    warnings = console.warn_through_logging(verbose)
-    layers = layered(defaults=DEFAULTS, config=config, flags=flags, sets=sets)
+    be_verbose(verbose)
+    layers = complete(layered(defaults=DEFAULTS, config=config, flags=flags, sets=sets))
     if dry_run:
-        console.facts("search", rehearse("search", complete(layers), kind="strategy"), as_json=as_json)
-        return
-    run_search(complete(layers), out=out, as_json=as_json, warnings=warnings)
+        console.facts("search", rehearse(_prepared(layers)), as_json=as_json)
+    else:
+        run_search(layers, out=out, as_json=as_json)
 
 
 def complete(layers: Layers) -> Layers:
@@ -79,15 +86,35 @@ def complete(layers: Layers) -> Layers:
     return layers
 
 
-def run_search(layers: Layers, *, out: Path | None, as_json: bool, warnings: Sequence[str]) -> None:
+def run_search(layers: Layers, *, out: Path | None, as_json: bool) -> None:
     """Carry a search out and print its front; raises InfeasibleError if nothing met the limits."""
-    prepared, run = carry_out("search", layers, kind="strategy", out=out, after=_finish)
+    prepared = _prepared(layers)
+    run = carry_out("search", prepared, out=out, after=_finish)
     check_feasible(run, prepared.task)
     if as_json:
-        console.document("search", {"run": str(run.path), "front": run.front}, warnings)
+        console.document("search", {"run": str(run.path), "front": run.front})
         return
     print_front(run.front)
     console.note(f"{rows(run.front)} networks on the front of {run.front['trials']} measured; all in {run.path}")
+
+
+def _prepared(layers: Layers) -> Prepared:
+    """The search that the settings describe, once it is known that its objectives can be measured."""
+    from nascli.engine.plan import prepare
+
+    prepared = prepare(layers, kind="strategy")
+    task = prepared.task
+    learnt = [o.name for o in task.objectives if o.name in ("accuracy", "loss") and o.price]
+    if learnt and task.data is None:
+        raise SettingsError(
+            f"{learnt[0]} is measured on data: give --data NAME, or other objectives: -O macs -O params."
+        )
+    if learnt and task.supernet is None:
+        log.warning(
+            "%s will be that of random weights: give --supernet RUN, made by nascli train with the same space and data",
+            learnt[0],
+        )
+    return prepared
 
 
 def _finish(prepared: Prepared, run: Writer, front: Sequence[Trial], stop: Callable[[], bool]) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from nascli.cli import console, options
 from nascli.cli.flags import layered
+from nascli.cli.plugins import described
 from nascli.errors import VerifyError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def ls(as_json: options.Json = False) -> None:
     """List the spaces."""
     from nascli import plugins
 
-    facts = [{"space": n, "what": summary(plugins.load("space", n))} for n in plugins.names("space")]
+    facts = [{"space": n, "what": described("space", n)["what"]} for n in plugins.names("space")]
     if as_json:
         console.document("spaces ls", facts)
     else:
@@ -37,11 +38,15 @@ def ls(as_json: options.Json = False) -> None:
 
 @app.command("show")
 def show(
-    name: Name, preset: options.Preset = None, config: options.Config = None, sets: options.Set = None, as_json: options.Json = False
+    name: Name,
+    preset: options.Preset = None,
+    config: options.Config = None,
+    sets: options.Set = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show a space: settings, choices, size, and its smallest and largest network counted."""
     from nascli import settings
-    from search_spaces.choices import describe
+    from search_spaces import describe
 
     space = _build(name, preset, config, sets)
     table = space.table
@@ -108,12 +113,6 @@ def check(
     broken = [r for r in results if r["failure"]]
     if broken:
         raise VerifyError(f"The space {name!r} breaks {len(broken)} of {len(results)} promises: {broken[0]['failure']}")
-
-
-def summary(plugin: Any) -> str:
-    """The first line of a plugin's docstring."""
-    lines = (plugin.__doc__ or "").strip().splitlines()
-    return lines[0] if lines else ""
 
 
 def _build(name: str, preset: str | None, config: Sequence[Path] | None, sets: Sequence[str] | None) -> SearchSpace:

@@ -11,7 +11,8 @@ import typer
 from nascli.cli import console, options
 from nascli.cli.carry_out import carry_out, rehearse
 from nascli.cli.flags import layered
-from nascli.cli.front import print_front
+from nascli.cli.front import chosen, print_front
+from nascli.cli.log import be_verbose
 from nascli.errors import SettingsError
 from nascli.settings import Layers
 
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from nascli.engine.runs import Writer
 
 DEFAULTS = {"strategy.name": "single-path", "latency.name": "measured", "objectives": ["accuracy", "macs", "params"]}
-Recipe = Annotated[str | None, typer.Option("--recipe", help="single-path, sandwich, progressive; plain for one network.")]
+Recipe = Annotated[
+    str | None, typer.Option("--recipe", help="single-path, sandwich, progressive; plain for one network.")
+]
 Arch = Annotated[str | None, typer.Option("--arch", help="Train this one network from fresh weights.")]
 Model = Annotated[str | None, typer.Option("--model", help="Train your own model: package.module:callable.")]
 From = Annotated[Path | None, typer.Option("--from", help="Go on from a member of this run's front.")]
+Inherit = Annotated[str | None, typer.Option("--supernet", help="Start --arch from the weights of this supernet: a run.")]
 Member = Annotated[int | None, typer.Option("--member", help="Its number; default: the first.")]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training images.")]
 Limit = Annotated[str | None, typer.Option("--time-limit", help="Train so long, learning rate and all: 90s, 20m.")]
@@ -38,6 +42,7 @@ def train(
     recipe: Recipe = None,
     arch: Arch = None,
     model: Model = None,
+    supernet: Inherit = None,
     from_run: From = None,
     member: Member = None,
     epochs: Epochs = None,
@@ -56,9 +61,12 @@ def train(
     The run directory holds supernet.safetensors (a supernet) or the network under networks/.
     """
     from nascli import settings
+    from nascli.engine.plan import prepare
 
-    warnings = console.warn_through_logging(verbose)
-    single = arch is not None or model is not None or from_run is not None
+    be_verbose(verbose)
+    single = any(given is not None for given in (arch, model, from_run))
+    if supernet is not None and arch is None:
+        raise SettingsError("--supernet needs --arch, the network that starts from the supernet's weights.")
     flags: dict[str, Any] = {
         "--space space.name": "module" if model else space,
         "--model space.path": model,
@@ -67,6 +75,8 @@ def train(
         "--data-path data.path": data_path,
         "--recipe strategy.name": recipe or ("plain" if single else None),
         "--arch strategy.arch": arch,
+        "--supernet supernet": supernet,
+        "--supernet strategy.weights": None if supernet is None else "inherit",
         "--epochs strategy.epochs": epochs,
         "--time-limit strategy.time_limit_s": None if time_limit is None else settings.seconds(time_limit),
         "--seed seed": seed,
@@ -74,16 +84,18 @@ def train(
     }
     layers = layered(defaults=DEFAULTS | _start(from_run, member), config=config, flags=flags, sets=sets)
     if dry_run:
-        console.facts("train", rehearse("train", layers, kind="recipe"), as_json=as_json)
-        return
-    run_training(layers, out=out, as_json=as_json, warnings=warnings)
+        console.facts("train", rehearse(prepare(layers, kind="recipe")), as_json=as_json)
+    else:
+        run_training(layers, out=out, as_json=as_json)
 
 
-def run_training(layers: Layers, *, out: Path | None, as_json: bool, warnings: Sequence[str]) -> None:
+def run_training(layers: Layers, *, out: Path | None, as_json: bool) -> None:
     """Carry a training out and print how good its networks are."""
-    _, run = carry_out("train", layers, kind="recipe", out=out, after=_finish)
+    from nascli.engine.plan import prepare
+
+    run = carry_out("train", prepare(layers, kind="recipe"), out=out, after=_finish)
     if as_json:
-        console.document("train", {"run": str(run.path), "networks": run.front["members"]}, warnings)
+        console.document("train", {"run": str(run.path), "networks": run.front["members"]})
         return
     print_front(run.front)
     console.note(f"trained in {console.duration(run.header['elapsed_s'])}; all in {run.path}")
@@ -98,15 +110,12 @@ def _start(from_run: Path | None, member: int | None) -> dict[str, Any]:
     from nascli.engine.runs import Run
 
     run = Run.open(from_run)
-    members = {m["n"]: m for m in run.front["members"]}
-    number = next(iter(members), None) if member is None else member
-    if number not in members:
-        raise SettingsError(f"{from_run} has no front member {number}; it has {', '.join(map(str, members)) or 'none'}.")
-    path = run.network_path(number)
-    start: dict[str, Any] = {"strategy.name": "plain", "strategy.arch": members[number]["arch"]}
+    row = chosen(run, member)
+    path = run.network_path(row["n"])
+    start: dict[str, Any] = {"strategy.name": "plain", "strategy.arch": row["arch"]}
     start |= {f"space.{k}": v for k, v in run.settings["space"].items()}
     start |= {f"data.{k}": v for k, v in run.settings.get("data", {}).items()}
-    start["parent"] = f"{from_run}#{number}"
+    start["parent"] = f"{from_run}#{row['n']}"
     return start | ({"strategy.weights": str(path.resolve())} if path.exists() else {})
 
 

@@ -10,7 +10,8 @@ import torch
 
 from search_spaces import Architecture, ArchitectureError
 from search_spaces.gated import one_hot
-from search_spaces.space import SearchSpace, SpaceError
+from search_spaces.errors import SpaceError
+from search_spaces.space import SearchSpace
 
 TOLERANCE = 1e-4
 """The largest difference allowed between a sub-network's outputs in the supernet and on its own, relative to the outputs."""

@@ -96,6 +96,7 @@ def drive(
             due = time.monotonic() - saved >= SAVE_EVERY_S or step.metrics.get("progress", 0.0) >= 1.0
             if step.state is not None and (stop() or due):
                 run.save_state(step.state())
+                run.mark("running")
                 saved = time.monotonic()
             if stop():
                 raise Interrupted("The run was interrupted; all that was measured is kept.")
@@ -118,6 +119,7 @@ class _Memory:
         self._failed = 0
         for trial in run.run.trials(task):
             self._take(trial)
+        run.keep_networks({m.number for m in self.front.members})
 
     def unknown(self, networks: Sequence[Network]) -> list[Network]:
         return list({n.key: n for n in networks if n.key not in self.known}.values())
@@ -161,6 +163,8 @@ class _Memory:
 
     def write_front(self) -> None:
         self.run.write_front(self.front.members, self.summary())
+        # The time spent so far, too, must survive a kill.
+        self.run.mark("running")
         self._written = time.monotonic()
 
     def summary(self) -> dict[str, Any]:

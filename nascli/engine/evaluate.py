@@ -22,7 +22,9 @@ from nascli.engine.protocol import Trial
 from nascli.engine.task import Task
 from nascli.errors import DataError, NascliError, UnsupportedError
 from predictors.cost import Cost, count
-from search_spaces.space import SearchSpace, SpaceError
+from search_spaces.errors import SpaceError
+from search_spaces.space import SearchSpace
+from search_spaces.tabulated import Tabulated
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,9 @@ class Subject:
 
     def look_up(self, column: str) -> float:
         """What the space's own table says of the architecture."""
-        return self.task.space.look_up(self.network.arch, column)  # type: ignore[attr-defined, no-any-return]
+        if not isinstance(self.task.space, Tabulated):
+            raise UnsupportedError(f"The space {self.task.space.table.name!r} has no table to look {column!r} up in.")
+        return self.task.space.look_up(self.network.arch, column)
 
 
 def assemble(network: Network, task: Task) -> nn.Module:

@@ -38,7 +38,7 @@ def explained(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that takes the file's place at the end, or vanishes if that fails."""
     with explained(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -49,6 +49,13 @@ def replacing(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a killed process left; for the holder of the folder's lock."""
+    for file in folder.glob(".*.part"):
+        with explained(file):
+            file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nascli import plugins
 from nascli.errors import SettingsError, UnsupportedError
+from search_spaces.tabulated import Tabulated
 
 if TYPE_CHECKING:
     from nascli.engine.evaluate import Subject
@@ -129,7 +130,7 @@ def parse(text: str, space: SearchSpace) -> Objective:
     if not found:
         raise SettingsError(f"{text!r} is no objective; write NAME, NAME:min, NAME<=LIMIT or NAME>=LIMIT.")
     name, goal = found["name"], found["goal"]
-    columns = space.columns if isinstance(space, _tabulated()) else {}
+    columns = space.columns if isinstance(space, Tabulated) else {}
     if name in columns:
         known_goal, unit = columns[name]
         objective = column(name, goal or known_goal, unit)
@@ -152,9 +153,3 @@ def _limit(text: str, objective: Objective, found: re.Match[str]) -> float:
         return float(found["limit"])
     except ValueError:
         raise SettingsError(f"{text!r}: the limit {found['limit']!r} is not a number.") from None
-
-
-def _tabulated() -> type:
-    from search_spaces.table import TableSpace
-
-    return TableSpace

@@ -6,10 +6,11 @@ The format is described in runs/README.md. Only this module, `files` and `checkp
 from __future__ import annotations
 
 import io
+import re
 import secrets
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from csv import DictWriter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from nascli import __version__, settings
-from nascli.engine.files import Journal, Lock, explained, read_json, read_rows, replacing, write_json, write_text
+from nascli.engine.files import Journal, Lock, explained, read_json, read_rows, replacing, sweep, write_json, write_text
 from nascli.engine.network import Network, restore
 from nascli.engine.objectives import judge
 from nascli.engine.protocol import Trial
@@ -35,6 +36,9 @@ BUDGETS = {
     "train": ("budget.", "strategy.epochs:", "strategy.steps:", "strategy.time_limit_s:"),
 }
 """By command, the settings that may change when a run goes on: how far, not what is found on the way."""
+
+_UNFINISHED = re.compile(r"lock|settings\.toml|(trials|steps|finals)\.jsonl|\..*\.part")
+"""What there may be before there is a run.json."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,14 @@ class Writer:
         self.path = path
         with explained(path):
             path.mkdir(parents=True, exist_ok=True)
-            strangers = [p for p in path.iterdir() if p.name != "lock"]
-        fresh = not (path / "run.json").exists()
-        if fresh and strangers:
-            raise RunError(f"{path} holds other files and is no run directory; give --out an empty or new folder.")
+            if _strangers(path):
+                raise RunError(f"{path} holds other files and is no run directory; give --out an empty or new folder.")
         self._lock = Lock(path)
         try:
-            if fresh:
+            for folder in (path, path / "networks"):
+                sweep(folder)
+            # Asked under the lock: another process may have made the run in the meantime.
+            if not (path / "run.json").exists():
                 write_text(path / "settings.toml", settings.to_toml(resolved))
                 self._header = {"schema": SCHEMA, "nascli": __version__, "command": command, **header}
                 self._header |= {"created": _now(), "elapsed_s": 0.0}
@@ -160,7 +165,7 @@ class Writer:
     @property
     def run(self) -> Run:
         """The run as a reader sees it."""
-        return Run.open(self.path)
+        return Run(self.path, self._header)
 
     @property
     def elapsed_s(self) -> float:
@@ -191,8 +196,11 @@ class Writer:
         import torch
 
         self._steps.sync()
+        # Through memory: on a full disk, torch's own writer raises what can't be told from a bug.
+        data = io.BytesIO()
+        torch.save({"steps": self._told, "state": dict(state)}, data)
         with replacing(self.path / "state.pt") as temporary:
-            torch.save({"steps": self._told, "state": dict(state)}, temporary)
+            temporary.write_bytes(data.getbuffer())
 
     def state(self) -> Mapping[str, Any] | None:
         """The state to go on from, if one was saved; steps told after it are forgotten, as they will be told again."""
@@ -237,10 +245,16 @@ class Writer:
 
     def drop_network(self, number: int) -> None:
         """Forget the tensors of a trial that left the front, if it had any."""
-        path = self.path / "networks" / f"{number}.safetensors"
+        path = self.run.network_path(number)
         for file in (path, path.with_suffix(".json")):
             with explained(file):
                 file.unlink(missing_ok=True)
+
+    def keep_networks(self, numbers: Container[int]) -> None:
+        """Forget the tensors of all other trials: what a killed process had no time to tidy up."""
+        for file in (self.path / "networks").glob("*"):
+            if file.stem.isdigit() and int(file.stem) not in numbers:
+                self.drop_network(int(file.stem))
 
     def save_tensors(self, path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Store tensors as safetensors with a JSON description beside them."""
@@ -260,6 +274,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif a != b:
             lines.append(f"{prefix}{key}: {a!r} -> {b!r}")
     return lines
+
+
+def _strangers(path: Path) -> list[str]:
+    """The names of files that are not ours, in a folder that holds no run: perhaps one that was killed while being made."""
+    names = [p.name for p in path.iterdir()]
+    # The lock comes first: without it, even a settings.toml is somebody else's.
+    if "run.json" in names or ("lock" in names and all(map(_UNFINISHED.fullmatch, names))):
+        return []
+    return names
 
 
 def _refuse_changes(run: Run, command: str, resolved: Mapping[str, Any], fingerprint: str) -> None:

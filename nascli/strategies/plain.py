@@ -1,0 +1,73 @@
+"""Training one network by itself, from fresh weights or from those it inherits: what a search proposes, made usable."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nascli.engine.checkpoints import read_tensors
+from nascli.engine.evaluate import assemble
+from nascli.engine.network import Network
+from nascli.engine.protocol import Search, Step, Trial
+from nascli.engine.task import Task
+from nascli.errors import DataError, UnsupportedError
+from nascli.strategies.schedule import Recipe
+from nascli.strategies.session import Moment, Session, at_rest
+from search_spaces.space import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain(Recipe):
+    """One network, trained by itself: cross-entropy with smoothed labels, the learning rate along a cosine."""
+
+    arch: str = ""
+    """The architecture, as printed by a search; empty: the largest (a model's own space has no other)."""
+    weights: str = "fresh"
+    """Where training starts: fresh weights by seed, those to inherit from the supernet, or a checkpoint's: its path."""
+
+    def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
+        """See `Strategy.search`.
+
+        Raises ArchitectureError, UnsupportedError if there is no supernet to inherit from, DataError for a checkpoint
+        that is none of this network.
+        """
+        if self.weights == "inherit" and task.supernet is None:
+            raise UnsupportedError(
+                "weights='inherit' needs a trained supernet; give --supernet RUN, or weights='fresh'."
+            )
+        table = task.space.table
+        arch = table.parse(self.arch) if self.arch else table.largest
+        start = task if self.weights == "inherit" else replace(task, supernet=None)
+        own = None if self.weights in ("fresh", "inherit") else self._read(task.space.build(arch))
+        network = yield from self.fit(Network(arch, tensors=own, tag="trained"), start, state)
+        yield Step(candidates=[network])
+
+    def fit(
+        self, network: Network, task: Task, state: Mapping[str, Any] | None = None
+    ) -> Generator[Step, Sequence[Trial], Network]:
+        """A conversation that trains any network and returns it with its new tensors, on the CPU, tagged by steps.
+
+        It starts from the network's own tensors, else from the task's supernet, else from fresh weights.
+        """
+        session = Session(self, task, model=assemble(network, task), state=state)
+
+        def losses(batch: Batch, at: Moment) -> Iterator[Tensor]:
+            yield batch.losses(session.model(*batch.inputs), smoothing=self.smoothing).mean()
+
+        yield from session.run(losses)
+        return replace(network, tensors=at_rest(session.model.state_dict()), tag=session.tag)
+
+    def _read(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """The checkpoint's tensors, once it is known that they are the model's."""
+        tensors = read_tensors(Path(self.weights))
+        try:
+            model.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            lines = str(error).splitlines()
+            detail = lines[min(1, len(lines) - 1)].strip()[:160].rstrip(".")
+            raise DataError(f"{self.weights} holds no weights of this network ({detail}).") from None
+        return tensors

@@ -1,0 +1,154 @@
+"""A model in training, from one report to the next: what every recipe does around its own way to compute a loss.
+
+All randomness is named after the step or epoch it belongs to, so that training goes on from a saved state exactly as if
+it had never stopped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nascli import training
+from nascli.engine.protocol import Search, Step
+from nascli.engine.task import Task
+from nascli.errors import DataError, UnsupportedError
+from nascli.strategies.schedule import Recipe, Span
+from search_spaces.space import Batch
+
+REPORT_S = 2.0
+"""Seconds after which a report is due, however few steps were made."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands when a batch is used."""
+
+    step: int
+    spent: float
+    """The share of the budget used up so far, in [0, 1)."""
+
+
+Losses = Callable[[Batch, Moment], Iterable[Tensor]]
+"""What to learn from a batch: one loss [] a network; each is differentiated before the next is asked for."""
+
+
+class Session:
+    """A model, its optimiser, and how far they have come; `notes` are the recipe's own and saved with the state."""
+
+    def __init__(self, recipe: Recipe, task: Task, *, model: nn.Module, state: Mapping[str, Any] | None = None) -> None:
+        if task.data is None:
+            raise UnsupportedError("Training needs data; give --data NAME.")
+        self._recipe, self._task, self._examples = recipe, task, task.data.train
+        if not len(self._examples):
+            raise DataError("There are no training examples; give data with at least one.")
+        self.model = model.to(task.device).train()
+        self.notes: dict[str, Any] = {}
+        self._step, self._elapsed_s = 0, 0.0
+        self.restart()
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            # The optimiser would otherwise work on the state's own tensors.
+            self._optimiser.load_state_dict(at_rest(state["optimizer"]))
+            self._step, self._elapsed_s = int(state["step"]), float(state["elapsed_s"])
+            self.notes = dict(state["notes"])
+        self._batches = self._stream()
+
+    @property
+    def spent(self) -> float:
+        """The share of the budget used up."""
+        return self._recipe.spent(self._step, self._elapsed_s, steps_an_epoch=self._steps_an_epoch)
+
+    @property
+    def tag(self) -> str:
+        """What tells a network trained so far from the same one trained further: "step400"."""
+        return f"step{self._step}"
+
+    def restart(self) -> None:
+        """Forget the optimiser's momentum, because the weights have changed their meaning."""
+        self._optimiser = training.sgd(self.model, lr=self._recipe.lr, weight_decay=self._recipe.weight_decay)
+
+    def run(self, losses: Losses, span: Span = Span()) -> Search:
+        """Steps that report and offer the state, until this part of the budget is spent. Raises DivergedError."""
+        while self.spent < span.end:
+            metrics = self._advance(losses, span)
+            yield Step(metrics=metrics, state=self.state)
+
+    def state(self) -> dict[str, Any]:
+        """Copies on the CPU of all that training goes on from; readable by torch.load(weights_only=True)."""
+        parts = {"model": self.model.state_dict(), "optimizer": self._optimiser.state_dict(), "notes": self.notes}
+        return {**at_rest(parts), "step": self._step, "elapsed_s": self._elapsed_s}
+
+    def _advance(self, losses: Losses, span: Span) -> dict[str, float]:
+        """Train until a report is due; the report."""
+        recipe, task, first, before = self._recipe, self._task, self._step, self._elapsed_s
+        started = time.perf_counter()
+        rate = 0.0
+        examples = 0
+        total = torch.zeros((), device=task.device)
+        cuda = _cuda(task.device)
+        with torch.random.fork_rng(devices=[g.device for g in cuda]):
+            for batch in self._batches:
+                rate = recipe.rate(self.spent, span)
+                for group in self._optimiser.param_groups:
+                    group["lr"] = rate
+                # For what draws from torch's own generators: dropout, mostly.
+                for generator in (torch.default_generator, *cuda):
+                    generator.manual_seed(task.entropy(f"train/torch/{self._step}"))
+                found = losses(batch, Moment(self._step, self.spent))
+                # Added up on the device: to read a loss would wait for the step to end.
+                total += training.step(self._optimiser, found, clip=recipe.clip)
+                self._step += 1
+                examples += len(batch.inputs[0])
+                self._elapsed_s = before + time.perf_counter() - started
+                late = self._elapsed_s - before >= REPORT_S
+                if late or self._step - first >= recipe.report_steps or self.spent >= span.end:
+                    break
+        loss = training.finite(total.item() / (self._step - first), step=self._step)
+        self._elapsed_s = before + time.perf_counter() - started
+        return {
+            "loss": loss,
+            "lr": rate,
+            "step": float(self._step),
+            "epoch": self._step / self._steps_an_epoch,
+            "progress": min(1.0, self.spent),
+            "images_per_s": examples / (self._elapsed_s - before),
+            "seconds": self._elapsed_s,
+        }
+
+    @property
+    def _steps_an_epoch(self) -> int:
+        return max(1, len(self._examples) // self._recipe.batch)
+
+    def _stream(self) -> Iterator[Batch]:
+        """Batches without end from the present step on; those that the epoch has used before are drawn and dropped."""
+        epoch, used = divmod(self._step, self._steps_an_epoch)
+        for number in itertools.count(epoch):
+            rng = self._task.rng(f"train/epoch{number}")
+            batches = self._examples.batches(self._recipe.batch, device=self._task.device, rng=rng)
+            yield from itertools.islice(batches, used, self._steps_an_epoch)
+            used = 0
+
+
+def at_rest(value: Any) -> Any:
+    """The value with every tensor in it copied to the CPU; dicts, lists and tuples are walked."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {k: at_rest(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [at_rest(v) for v in value]
+    return value
+
+
+def _cuda(device: str) -> list[torch.Generator]:
+    """The CUDA generator that this device draws from; none for the CPU."""
+    if not device.startswith("cuda"):
+        return []
+    return [torch.cuda.default_generators[torch.device(device).index or 0]]

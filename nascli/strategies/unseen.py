@@ -1,0 +1,52 @@
+"""Which architectures a search has proposed, and a fresh one whenever it is out of ideas, until the space is used up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from numpy.random import Generator
+
+from search_spaces import Architecture, ChoiceTable
+
+TRIES = 100
+"""Uniform draws before the members are counted through."""
+ENUMERABLE = 50_000
+"""Spaces up to this size are finished in random order, larger ones in the order of their members."""
+
+
+class Unseen:
+    """A memory of proposals. Every draw ends, however few members are left."""
+
+    def __init__(self, table: ChoiceTable, rng: Generator) -> None:
+        self._table, self._rng = table, rng
+        self._seen: set[str] = set()
+        self._rest: Iterator[Architecture] | None = None
+
+    def take(self, arch: Architecture) -> bool:
+        """Whether the architecture is new; from now on it is not."""
+        if arch.text in self._seen:
+            return False
+        self._seen.add(arch.text)
+        return True
+
+    def draw(self) -> Architecture | None:
+        """A new architecture, taken, every choice uniform as long as luck lasts; None when all have been taken."""
+        small = self._table.size <= ENUMERABLE
+        if self._rest is None or not small:
+            for _ in range(TRIES):
+                arch = self._table.sample(self._rng)
+                if self.take(arch):
+                    return arch
+        if self._rest is None:
+            # One pass is enough for the whole search: what was taken when it went by stays taken.
+            self._rest = self._shuffled() if small else self._table.members()
+        return next((arch for arch in self._rest if self.take(arch)), None)
+
+    def batch(self, count: int) -> list[Architecture]:
+        """Up to `count` new architectures; fewer only when they were the last."""
+        drawn = (self.draw() for _ in range(count))
+        return [arch for arch in drawn if arch is not None]
+
+    def _shuffled(self) -> Iterator[Architecture]:
+        members = [arch for arch in self._table.members() if arch.text not in self._seen]
+        return (members[i] for i in self._rng.permutation(len(members)))
