@@ -112,7 +112,7 @@ def _is_npz(path: Path) -> bool:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an npz; pickled objects are refused, as unpickling runs whatever the file says."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise SpaceError(f"{path} is no readable npz file of plain arrays ({error}); get it again.") from None

@@ -79,7 +79,7 @@ def unpickles(tree: ast.AST) -> Iterator[Finding]:
 
 
 def catches_all(tree: ast.AST) -> Iterator[Finding]:
-    """Handlers of every error that neither raise it again nor name it as the cause of another (`raise ... from error`)."""
+    """Handlers of every error that neither raise it again nor name it as the cause of another."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.ExceptHandler):
             continue

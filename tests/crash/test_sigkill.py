@@ -81,6 +81,7 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path, worker: Worker, strategy: s
     assert set(keys.values()) == {1}
     for name in ("front.json", "front.csv", "steps.jsonl", "settings.toml"):
         assert (torn / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
+    assert spent(torn) > 0.3 * 0.003 * len(keys), "the time before the kills counts, but for the last moments"
     measured = (torn / "counter").stat().st_size
     assert len(keys) <= measured <= len(keys) + kills
     files = [{str(p.relative_to(f)) for p in (f / "run").rglob("*")} for f in (whole, torn)]

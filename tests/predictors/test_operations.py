@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -135,3 +137,11 @@ def test_a_look_up_moves_only_the_rows_it_reads() -> None:
 
 def test_views_are_no_operations() -> None:
     assert operations(Function(lambda x: x.view(4).reshape(2, 2).t()[0].unsqueeze(0)), (torch.ones(2, 2),)) == []
+
+
+def test_counting_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from predictors.operations import operations;"
+        "operations(torch.nn.Linear(2, 2), (torch.ones(1, 2),)); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -113,10 +113,10 @@ def test_quantised_accuracies_and_proxies_join_too() -> None:
     )
     scored = [a for a in itertools.islice(space.table.members(), 4000, 6000) if _measured(space, a, "nwot")]
     assert 0 < len(scored) < 2000
-    accuracy, qat, nwot = (
-        np.array([space.look_up(a, column) for a in scored]) for column in ("cifar10_test", "qat_accuracy", "nwot")
+    accuracy, retrained, nwot = (
+        np.array([space.look_up(a, column) for a in scored]) for column in ("cifar10_test", "baseline_accuracy", "nwot")
     )
-    assert np.corrcoef(accuracy, qat)[0, 1] > 0.98
+    assert np.corrcoef(accuracy, retrained)[0, 1] > 0.99
     assert np.corrcoef(np.argsort(np.argsort(accuracy)), np.argsort(np.argsort(nwot)))[0, 1] > 0.6
 
 
@@ -127,7 +127,7 @@ def test_a_real_csv_with_unmeasured_architectures() -> None:
         "accel_nasbench_mnasnet_imagenet.csv.gz", choices=choices, maximise=("val_top1",), name="mnasnet"
     )
     arch = space.table.parse("mnasnet:6,3,1,0,1,5,3,0,6,3,2,0,6,3,1,0,4,3,2,0,6,5,1,0,4,5,2,0")
-    assert space.look_up(arch, "val_top1") == pytest.approx(61.092)
+    assert space.look_up(arch, "val_top1") == pytest.approx((61.092 + 61.106) / 2)  # measured twice
     assert space.columns["val_top1"][0] == "max"
     with pytest.raises(SpaceError, match="was not measured"):
         space.look_up(space.table.smallest, "val_top1")

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import resource
+import signal
 import struct
 import zipfile
 from collections import OrderedDict
@@ -86,6 +88,18 @@ class TestWriting:
         assert tensors["a"].tolist() == [1, 1]
         assert description == {"version": 1}
         assert len(list(tmp_path.iterdir())) == 2
+
+    def test_a_full_disk_is_a_sentence(self, tmp_path):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+            with pytest.raises(RunError, match=r"no space left to write .*x\.safetensors"):
+                write_tensors(tmp_path / "x.safetensors", {"a": torch.ones(100_000)}, {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert list(tmp_path.iterdir()) == []
 
     def test_changed_tensors_do_not_verify(self, tmp_path, net):
         path = tmp_path / "x.safetensors"
