@@ -34,7 +34,7 @@ class DivergedError(NascliError):
 def evaluate(
     model: nn.Module, split: Split, *, batch_size: int, device: str, gates: Gates | None = None
 ) -> dict[str, float]:
-    """ "accuracy" in per cent and mean "loss" (cross-entropy, nats) over all of the split, in evaluation mode.
+    """Accuracy in per cent ("accuracy") and mean cross-entropy in nats ("loss") of a whole split, in evaluation mode.
 
     A supernet needs gates, and has no statistics for them unless it keeps none: cut a network from it and calibrate
     that. Raises DataError if the split is empty. The model is left in the modes it was in.

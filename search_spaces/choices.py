@@ -118,10 +118,9 @@ class ChoiceTable:
 
         Raises ArchitectureError if the architecture is of another space, or of this one set otherwise.
         """
+        options = arch.options if arch.space == self.name else ()
         try:
-            if arch.space != self.name:
-                raise ValueError(arch.space)
-            return [c.options.index(o) for c, o in zip(self.choices, arch.options, strict=True)]
+            return [c.options.index(o) for c, o in zip(self.choices, options, strict=True)]
         except ValueError:
             raise ArchitectureError(f"{str(arch)!r} is no architecture of {self.name} as it is set here.") from None
 

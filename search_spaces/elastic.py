@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.gated import Pick
 from search_spaces.errors import SpaceError
+from search_spaces.gated import Pick
 
 
 class Elastic(nn.Module, ABC):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from search_spaces.choices import Architecture, Choice, ChoiceTable
 from search_spaces.elastic import inherited
+from search_spaces.errors import SpaceError
 from search_spaces.layout import block_choice, check_ascending, check_positive, check_stages, preset, texts
 from search_spaces.mobile_blocks import ElasticInvertedResidual, InvertedResidual, Separable
 from search_spaces.mobile_layout import PRESETS, Layout
 from search_spaces.mobile_net import ElasticMobileNet
-from search_spaces.errors import SpaceError
 from search_spaces.space import SearchSpace, Signature
 from search_spaces.units import linear, unit
 

@@ -61,6 +61,21 @@ class Layout:
         return tuple(tuple(rounded(n / 4, self.divisor) for n in row) for row in self.hidden(stage, block))
 
 
+_SMALL = Layout(
+    stem=8,
+    stem_stride=2,
+    widths=(16, 32, 64),
+    strides=(1, 2, 2),
+    excite=(False, False, True),
+    acts=("relu", "hswish", "hswish"),
+    depths=((1, 2, 3),) * 3,
+    kernels=(3, 5, 7),
+    expansions=(1, 2, 3),
+    multipliers=(0.25, 0.5, 1),
+    resolutions=(0.5, 0.75, 1),
+    head=128,
+)
+
 PRESETS: Mapping[str, Layout] = {
     "digits": Layout(
         stem=8,
@@ -76,34 +91,8 @@ PRESETS: Mapping[str, Layout] = {
         resolutions=(0.75, 1),
         head=48,
     ),
-    "28": Layout(
-        stem=8,
-        stem_stride=2,
-        widths=(16, 32, 64),
-        strides=(1, 2, 2),
-        excite=(False, False, True),
-        acts=("relu", "hswish", "hswish"),
-        depths=((1, 2, 3),) * 3,
-        kernels=(3, 5, 7),
-        expansions=(1, 2, 4),
-        multipliers=(0.25, 0.5, 1),
-        resolutions=(0.5, 0.75, 1),
-        head=128,
-    ),
-    "32": Layout(
-        stem=8,
-        stem_stride=2,
-        widths=(16, 32, 64),
-        strides=(1, 2, 2),
-        excite=(False, False, True),
-        acts=("relu", "hswish", "hswish"),
-        depths=((1, 2, 3),) * 3,
-        kernels=(3, 5, 7),
-        expansions=(1, 2, 4),
-        multipliers=(0.25, 0.5, 1),
-        resolutions=(0.5, 0.75, 1),
-        head=128,
-    ),
+    "28": _SMALL,
+    "32": _SMALL,
     "imagenet": Layout(
         stem=16,
         stem_stride=2,

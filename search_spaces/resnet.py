@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from search_spaces.choices import Architecture, Choice, ChoiceTable
 from search_spaces.elastic import ElasticLinear, inherited
+from search_spaces.errors import SpaceError
 from search_spaces.gated import Width, deepened, pick, width
 from search_spaces.layout import block_choice, check_ascending, check_positive, check_stages, preset, rounded, texts
 from search_spaces.resnet_blocks import Block, ElasticResidual, Residual
-from search_spaces.errors import SpaceError
 from search_spaces.space import Gates, SearchSpace, Signature
 from search_spaces.units import ElasticUnit, channels_last, linear, unit
 
@@ -59,10 +59,12 @@ class Layout:
         )
 
 
+_SMALL = Layout(16, (16, 32, 64), (2, 2, 2), ((1, 2, 3),) * 3)
+
 PRESETS: Mapping[str, Layout] = {
     "digits": Layout(8, (16, 32), (1, 2), ((1, 2, 3),) * 2),
-    "28": Layout(16, (16, 32, 64), (2, 2, 2), ((1, 2, 3),) * 3),
-    "32": Layout(16, (16, 32, 64), (2, 2, 2), ((1, 2, 3),) * 3),
+    "28": _SMALL,
+    "32": _SMALL,
     "imagenet": Layout(
         64,
         (256, 512, 1024, 2048),
@@ -99,6 +101,8 @@ class ResNetSpace(SearchSpace):
 
     def __post_init__(self) -> None:
         layout = self.layout
+        if layout.block not in get_args(Block):
+            raise ValueError(f"block={self.block!r} is unknown; there are auto, {', '.join(get_args(Block))}")
         check_stages(widths=layout.widths, strides=layout.strides, depths=layout.depths)
         check_positive("widths", layout.widths)
         check_positive("strides", layout.strides)

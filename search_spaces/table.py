@@ -61,7 +61,9 @@ class TableSpace(SearchSpace):
         row = content.rows.get(arch.options)
         value = math.nan if row is None else float(content.columns[column].values[row])
         if math.isnan(value):
-            raise SpaceError(f"{column} of {arch} was not measured in {self.path!r}; take another architecture or column.")
+            raise SpaceError(
+                f"{column} of {arch} was not measured in {self.path!r}; take another architecture or column."
+            )
         return value
 
     def build(self, arch: Architecture) -> nn.Module:

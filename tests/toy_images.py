@@ -1,4 +1,4 @@
-"""Images that are told apart by where they are bright, and the smallest spaces that can learn to: training in seconds."""
+"""Images that are told apart by where they are bright, and the smallest spaces that learn to: training in seconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nascli.data import Data, images
 from nascli.engine.objectives import ACCURACY
 from nascli.engine.task import Task
 from search_spaces import Architecture, Choice, ChoiceTable
+from search_spaces.errors import SpaceError
 from search_spaces.mobile import MobileSpace
 from search_spaces.resnet import ResNetSpace
-from search_spaces.errors import SpaceError
 from search_spaces.space import SearchSpace, Signature
 
 SIGNATURE = Signature("image", (1, 4, 4), 4)
 RESNET = ResNetSpace(SIGNATURE, widths=(4, 8), strides=(1, 2), depths=(1, 2), ratios=(0.5, 1.0), multipliers=(0.5, 1.0))
-MOBILE = MobileSpace(SIGNATURE, depths=(1, 2), kernels=(3, 5), expansions=(1, 2), multipliers=(0.5, 1.0))
+MOBILE = MobileSpace(SIGNATURE, depths=(1, 2), kernels=(1, 3), expansions=(1, 2), multipliers=(0.5, 1.0))
 
 
 def corners(train: int = 96, *, noise: int = 60, pad: int = 0, seed: int = 0) -> Data:

@@ -15,7 +15,8 @@ from nascli.errors import Interrupted, NascliError
 if TYPE_CHECKING:
     from nascli.engine.plan import Prepared
     from nascli.engine.protocol import Trial
-    from nascli.engine.runs import Run, Writer
+    from nascli.engine.runs import Run
+    from nascli.engine.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,13 @@ After = Callable[["Prepared", "Writer", "Sequence[Trial]", Callable[[], bool]], 
 def carry_out(command: str, prepared: Prepared, *, out: Path | None, after: After) -> Run:
     """The finished run of a command; marks it interrupted or failed on the way out if it comes to that."""
     from nascli.engine import plan, runs
+    from nascli.engine.writer import Writer
 
     names = [prepared.resolved["strategy"]["name"], prepared.resolved["space"]["name"]]
     path = out or Path("runs") / runs.name(command, *(n.rpartition(":")[2] for n in names))
     with (
         interruption() as stop,
-        runs.Writer(path, command=command, resolved=prepared.resolved, header=plan.header(prepared.task)) as run,
+        Writer(path, command=command, resolved=prepared.resolved, header=plan.header(prepared.task)) as run,
         to_file(path / "log.txt"),
     ):
         console.note(f"{command}: writing {path}")
@@ -40,7 +42,7 @@ def carry_out(command: str, prepared: Prepared, *, out: Path | None, after: Afte
             _drive(command, prepared, run, after, stop)
         except (Interrupted, KeyboardInterrupt) as error:
             _end(run, "interrupted", error)
-            raise Interrupted(f"{error or 'Stopped at once.'} Go on with: nascli resume {path}") from None
+            raise Interrupted(f"{str(error) or 'Stopped at once.'} Go on with: nascli resume {path}") from None
         except BaseException as error:
             _end(run, "failed", error)
             raise

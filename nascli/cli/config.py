@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-from typing import Annotated, Any, get_type_hints
+import inspect
+import textwrap
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -11,7 +15,7 @@ from nascli.cli import console, options
 from nascli.cli.flags import layered
 from nascli.cli.search import DEFAULTS
 
-app = typer.Typer(name="config", help="Show settings and their schema.", no_args_is_help=True)
+app = typer.Typer(name="config", help="Show settings and what may be set.", no_args_is_help=True)
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="space, strategy, recipe, data or latency.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A plugin's name.")]
@@ -20,7 +24,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A plugin's name.")]
 @app.command("show")
 def show(config: options.Config = None, sets: options.Set = None, as_json: options.Json = False) -> None:
     """Show the settings that files and --set make, and where each value comes from."""
+    from nascli import settings
+    from nascli.engine.plan import Plan
+
     layers = layered(defaults=DEFAULTS, config=config, flags={}, sets=sets)
+    settings.build(Plan, layers.values, where="nascli", origins=layers.origins)
     rows = [{"key": key, "value": _value(layers.values, key), "from": origin} for key, origin in layers.origins.items()]
     rows = [row for row in rows if row["value"] is not None]
     if as_json:
@@ -40,14 +48,18 @@ def schema(kind: Kind, name: Name, as_json: options.Json = False) -> None:
     cls = plugins.load(kind, name)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise SettingsError(f"{kind} {name!r} has no settings.")
-    hints = get_type_hints(cls)
+    hints, about = get_type_hints(cls), _about(cls)
     fields = [f for f in dataclasses.fields(cls) if f.init]
     if as_json:
-        properties = {f.name: TypeAdapter(hints[f.name]).json_schema() for f in fields}
+        properties = {
+            f.name: TypeAdapter(hints[f.name]).json_schema() | {"description": about.get(f.name, "")} for f in fields
+        }
         console.document("config schema", {"type": "object", "additionalProperties": False, "properties": properties})
         return
-    rows = [[f.name, f.type, "" if (d := _default(f)) is None else str(settings.plain(d))] for f in fields]
-    console.table(["setting", "type", "default"], rows, title=f"[{kind}] name = {name!r}")
+    rows = [
+        [f.name, _type(hints[f.name], str(f.type)), settings.plain(_default(f)), about.get(f.name, "")] for f in fields
+    ]
+    console.table(["setting", "type", "default", "what"], rows, title=f"[{kind}] name = {name!r}")
 
 
 def _value(values: Any, key: str) -> Any:
@@ -62,3 +74,24 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
+
+
+def _type(hint: Any, written: str) -> str:
+    return " | ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else written
+
+
+def _about(cls: type) -> Mapping[str, str]:
+    """Field name -> the string that stands below it in the source, which Python itself forgets."""
+    found: dict[str, str] = {}
+    for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        except (OSError, TypeError, SyntaxError):
+            # A class without source, made at run time, has nothing more to say.
+            continue
+        below = getattr(body, "body", [])
+        for pair in zip(below, below[1:], strict=False):
+            match pair:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = inspect.cleandoc(text)
+    return found

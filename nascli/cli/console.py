@@ -117,11 +117,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _share(event: Event, total: int | None, limit_s: float | None) -> float | None:
-    shares = [event.step.metrics["progress"]] if "progress" in event.step.metrics else []
-    if not shares and total:
-        shares.append(event.trials / total)
-    if not shares and limit_s:
-        shares.append(event.elapsed_s / limit_s)
+    if "progress" in event.step.metrics:
+        return event.step.metrics["progress"]
+    # Whichever budget is spent first ends the run.
+    shares = [event.trials / total] if total else []
+    shares += [event.elapsed_s / limit_s] if limit_s else []
     return max(shares) if shares else None
 
 

@@ -13,7 +13,8 @@ from nascli.cli import console, options
 from nascli.cli.plugins import described
 
 CORE = ("torch", "numpy", "typer", "rich", "pydantic", "optuna", "pymoo", "pandas", "safetensors", "scikit-learn")
-EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "numba": "AGE-MOEA-II"}
+EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
+"""Packages that a command may ask for, and the extra of nascli that brings them."""
 
 
 def doctor(as_json: options.Json = False) -> None:
@@ -23,15 +24,16 @@ def doctor(as_json: options.Json = False) -> None:
     from nascli import plugins
 
     fingerprint = plugins.attribute("predictors.latency:fingerprint", what="the machine's description")
+    folder = "runs" if Path("runs").exists() else "."
     facts: dict[str, Any] = {
         "nascli": __version__,
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in CORE},
-        "extras": {name: _version(name) or f"missing ({extra})" for name, extra in EXTRAS.items()},
+        "extras": {n: _version(n) or f'missing: pip install "nascli[{extra}]"' for n, extra in EXTRAS.items()},
         "machine": fingerprint("cpu"),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "no device",
         "data": os.environ.get("NASCLI_DATA") or "NASCLI_DATA is not set; give --data-path, or use --data digits",
-        "runs": "writable" if os.access("runs" if Path("runs").exists() else ".", os.W_OK) else "runs can't be written",
+        "runs": "writable" if os.access(folder, os.W_OK) else f"{folder!r} can't be written",
         "broken plugins": _broken() or "none",
     }
     console.facts("doctor", facts, as_json=as_json)

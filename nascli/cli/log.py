@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOGGERS = [logging.getLogger(name) for name in ("nascli", "search_spaces", "predictors")]
@@ -54,7 +54,8 @@ def to_file(path: Path) -> Iterator[None]:
     finally:
         for logger in LOGGERS:
             logger.removeHandler(file)
-        file.close()
+        with suppress(OSError):
+            file.close()
 
 
 class _Collected(logging.Handler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,7 @@ def diff(run: options.RunPath, other: Other, as_json: options.Json = False) -> N
 
     a, b = Run.open(run), Run.open(other)
     lines = differences(a.settings, b.settings)
-    changes = differences(_result(a), _result(b))
+    changes = differences(*_results(a, b))
     if as_json:
         console.document("runs diff", {"settings": lines, "results": changes})
         return
@@ -94,11 +95,23 @@ def _listing(root: Path) -> list[Run]:
     return sorted(found, key=lambda run: (str(run.header["created"]), run.path))
 
 
-def _result(run: Run) -> dict[str, Any]:
-    if not (run.path / "front.json").exists():
-        return {}
-    front = run.front
-    return {"front.size": len(front["members"]), "trials": front["trials"], "hypervolume": front["hypervolume"]}
+def _results(a: Run, b: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the two fronts are worth; their hypervolumes are taken against one reference point, the worst of both."""
+    from nascli.engine.front import hypervolume, reference_point
+
+    fronts = [run.front if (run.path / "front.json").exists() else None for run in (a, b)]
+    results = [{"front.size": len(f["members"]), "trials": f["trials"]} if f else {} for f in fronts]
+    goals = [[(o["name"], o["goal"]) for o in f["objectives"]] if f else [] for f in fronts]
+    costs = [_costs(f, g) if f else [] for f, g in zip(fronts, goals, strict=True)]
+    if goals[0] == goals[1] and all(costs):
+        reference = reference_point(costs[0] + costs[1])
+        for result, points in zip(results, costs, strict=True):
+            result["hypervolume"] = hypervolume(points, reference)
+    return results[0], results[1]
+
+
+def _costs(front: Mapping[str, Any], goals: Sequence[tuple[str, str]]) -> list[list[float]]:
+    return [[m["values"][n] * (1 if goal == "min" else -1) for n, goal in goals] for m in front["members"]]
 
 
 def _status(path: Path, status: str) -> str:

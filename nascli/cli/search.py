@@ -20,7 +20,7 @@ from nascli.settings import Layers
 if TYPE_CHECKING:
     from nascli.engine.plan import Prepared
     from nascli.engine.protocol import Trial
-    from nascli.engine.runs import Writer
+    from nascli.engine.writer import Writer
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from nascli.settings import Layers
 if TYPE_CHECKING:
     from nascli.engine.plan import Prepared
     from nascli.engine.protocol import Trial
-    from nascli.engine.runs import Writer
+    from nascli.engine.writer import Writer
 
 DEFAULTS = {"strategy.name": "single-path", "latency.name": "measured", "objectives": ["accuracy", "macs", "params"]}
 Recipe = Annotated[
@@ -28,7 +28,9 @@ Recipe = Annotated[
 Arch = Annotated[str | None, typer.Option("--arch", help="Train this one network from fresh weights.")]
 Model = Annotated[str | None, typer.Option("--model", help="Train your own model: package.module:callable.")]
 From = Annotated[Path | None, typer.Option("--from", help="Go on from a member of this run's front.")]
-Inherit = Annotated[str | None, typer.Option("--supernet", help="Start --arch from the weights of this supernet: a run.")]
+Inherit = Annotated[
+    str | None, typer.Option("--supernet", help="Start --arch from the weights of this supernet: a run.")
+]
 Member = Annotated[int | None, typer.Option("--member", help="Its number; default: the first.")]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training images.")]
 Limit = Annotated[str | None, typer.Option("--time-limit", help="Train so long, learning rate and all: 90s, 20m.")]
@@ -61,7 +63,6 @@ def train(
     The run directory holds supernet.safetensors (a supernet) or the network under networks/.
     """
     from nascli import settings
-    from nascli.engine.plan import prepare
 
     be_verbose(verbose)
     single = any(given is not None for given in (arch, model, from_run))
@@ -84,21 +85,32 @@ def train(
     }
     layers = layered(defaults=DEFAULTS | _start(from_run, member), config=config, flags=flags, sets=sets)
     if dry_run:
-        console.facts("train", rehearse(prepare(layers, kind="recipe")), as_json=as_json)
+        console.facts("train", rehearse(_prepared(layers)), as_json=as_json)
     else:
         run_training(layers, out=out, as_json=as_json)
 
 
 def run_training(layers: Layers, *, out: Path | None, as_json: bool) -> None:
     """Carry a training out and print how good its networks are."""
-    from nascli.engine.plan import prepare
-
-    run = carry_out("train", prepare(layers, kind="recipe"), out=out, after=_finish)
+    run = carry_out("train", _prepared(layers), out=out, after=_finish)
     if as_json:
         console.document("train", {"run": str(run.path), "networks": run.front["members"]})
         return
     print_front(run.front)
     console.note(f"trained in {console.duration(run.header['elapsed_s'])}; all in {run.path}")
+
+
+def _prepared(layers: Layers) -> Prepared:
+    """The training that the settings describe, once it is known that there is such a network."""
+    from nascli.engine.plan import prepare
+
+    prepared = prepare(layers, kind="recipe")
+    table = prepared.task.space.table
+    if arch := prepared.resolved["strategy"].get("arch"):
+        table.parse(arch)
+    if table.size == 1:
+        prepared.task.space.build(table.largest)
+    return prepared
 
 
 def _start(from_run: Path | None, member: int | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from nascli.engine.front import hypervolume, reference_point
 from nascli.engine.protocol import Trial
 
 FIRST = 20
-"""The reference point comes from so many first trials and then stays, so that hypervolumes of one run are comparable."""
+"""The reference point comes from so many first trials and then stays: hypervolumes of one run are comparable."""
 
 
 class Front:
@@ -18,30 +18,44 @@ class Front:
 
     def __init__(self) -> None:
         self._members: list[Trial] = []
+        # The members' costs once more, [members, objectives]: thousands of trials are held against hundreds of members.
+        self._costs = np.empty((0, 0))
         self._first: list[tuple[float, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._members)
 
     @property
     def members(self) -> list[Trial]:
         """The trials that no other dominates."""
         return sorted(self._members, key=lambda t: (t.costs, t.number))
 
-    def add(self, trial: Trial) -> bool:
-        """Whether the trial, which must have costs, joins the front; what it dominates leaves."""
+    def add(self, trial: Trial) -> list[Trial] | None:
+        """The members that leave because the trial, which must have costs, joins; None if a member dominates it."""
+        costs = np.array([trial.costs])
+        if not self._first:
+            self._costs = costs[:0]
         if len(self._first) < FIRST:
             self._first.append(trial.costs)
-        if any(_dominates(m.costs, trial.costs) for m in self._members):
-            return False
-        self._members = [m for m in self._members if not _dominates(trial.costs, m.costs)] + [trial]
-        return True
+        if _dominates(self._costs, costs).any():
+            return None
+        beaten = _dominates(costs, self._costs)
+        gone = [self._members[i] for i in np.flatnonzero(beaten)]
+        if gone:
+            self._members = [self._members[i] for i in np.flatnonzero(~beaten)]
+        self._members.append(trial)
+        self._costs = np.concatenate((self._costs[~beaten], costs))
+        return gone
 
     def summary(self) -> dict[str, Any]:
-        """The reference point (costs: the worst of the first trials plus a tenth of their range) and the hypervolume."""
+        """The reference point (costs: worst of the first trials plus a tenth of their range) and the hypervolume."""
         if not self._first:
             return {"reference": None, "hypervolume": 0.0}
         reference = reference_point(np.array(self._first))
-        costs = np.array([m.costs for m in self._members])
-        return {"reference": [float(r) for r in reference], "hypervolume": float(hypervolume(costs, reference))}
+        return {"reference": [float(r) for r in reference], "hypervolume": hypervolume(self._costs, reference)}
 
 
-def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+def _dominates(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether a row of one [points, objectives] is nowhere worse and somewhere better than the other's only row."""
+    found: np.ndarray = np.logical_and((a <= b).all(axis=1), (a < b).any(axis=1))
+    return found

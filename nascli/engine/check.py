@@ -9,28 +9,28 @@ import numpy as np
 import torch
 
 from search_spaces import Architecture, ArchitectureError
-from search_spaces.gated import one_hot
 from search_spaces.errors import SpaceError
+from search_spaces.gated import one_hot
 from search_spaces.space import SearchSpace
 
 TOLERANCE = 1e-4
-"""The largest difference allowed between a sub-network's outputs in the supernet and on its own, relative to the outputs."""
+"""How far a sub-network's outputs in the supernet and on its own may lie apart, relative to the outputs."""
 
 
 def check_space(space: SearchSpace, *, count: int, seed: int) -> list[dict[str, Any]]:
     """One row a promise: its name, how many networks were looked at, and the first failure, "" if there was none."""
     rng = np.random.default_rng(seed)
     table = space.table
-    archs = list({str(a): a for a in (table.smallest, table.largest, *(table.sample(rng) for _ in range(count)))}.values())
+    archs = list(
+        {str(a): a for a in (table.smallest, table.largest, *(table.sample(rng) for _ in range(count)))}.values()
+    )
     checks: list[tuple[str, Callable[[SearchSpace, list[Architecture]], Iterator[str]]]] = [
         ("a string names one network", _strings),
         ("edits stay in the space", _edits),
     ]
     if space.signature.kind == "image":
         checks += [("networks give one output a class", _outputs), ("inherited weights do the same", _inherited)]
-    return [
-        {"check": name, "networks": len(archs), "failure": next(check(space, archs), "")} for name, check in checks
-    ]
+    return [{"check": name, "networks": len(archs), "failure": next(check(space, archs), "")} for name, check in checks]
 
 
 def _strings(space: SearchSpace, archs: list[Architecture]) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _outputs(space: SearchSpace, archs: list[Architecture]) -> Iterator[str]:
 def _inherited(space: SearchSpace, archs: list[Architecture]) -> Iterator[str]:
     inputs = _noise(space)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         try:
             supernet = space.supernet().eval()
         except SpaceError:

@@ -15,8 +15,8 @@ from typing import Any
 from nascli.engine.archive import Front
 from nascli.engine.network import Network
 from nascli.engine.protocol import Evaluate, Step, Strategy, Trial
-from nascli.engine.runs import Writer
 from nascli.engine.task import Task
+from nascli.engine.writer import Writer
 from nascli.errors import Interrupted, NascliError
 
 SAVE_EVERY_S = 30.0
@@ -27,7 +27,7 @@ FRONT_EVERY_S = 2.0
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop: after so many trials in the journal, or so many seconds spent on the run; or when nothing is new."""
+    """When to stop: after so many trials in the journal or seconds spent on the run, or when nothing is new."""
 
     evaluations: int | None = None
     seconds: float | None = None
@@ -125,16 +125,15 @@ class _Memory:
         return list({n.key: n for n in networks if n.key not in self.known}.values())
 
     def add(self, trial: Trial) -> tuple[int, float, int]:
-        trial = replace(trial, number=len(self.known))
-        tensors, before = trial.network.tensors, self.front.members
-        trial = replace(trial, network=replace(trial.network, tensors=None))
-        self._take(trial)
-        if tensors is not None and any(m.key == trial.key for m in self.front.members):
+        tensors = trial.network.tensors
+        trial = replace(trial, number=len(self.known), network=replace(trial.network, tensors=None))
+        gone = self._take(trial)
+        if tensors is not None and gone is not None:
             # Stored before it is journalled: a member of the journal never lacks its weights.
             self.run.save_network(trial, tensors, {"values": dict(trial.values)})
         self.run.record(trial)
-        for gone in {m.number for m in before} - {m.number for m in self.front.members}:
-            self.run.drop_network(gone)
+        for member in gone or ():
+            self.run.drop_network(member.number)
         self._failed = self._failed + 1 if trial.violation == float("inf") else 0
         if self._failed >= self.budget.failures:
             raise NascliError(
@@ -144,7 +143,7 @@ class _Memory:
         return self.facts()
 
     def facts(self) -> tuple[int, float, int]:
-        return len(self.known), self.run.elapsed_s, len(self.front.members)
+        return len(self.known), self.run.elapsed_s, len(self.front)
 
     def left(self) -> int | None:
         return None if self.budget.evaluations is None else max(0, self.budget.evaluations - len(self.known))
@@ -168,12 +167,10 @@ class _Memory:
         self._written = time.monotonic()
 
     def summary(self) -> dict[str, Any]:
-        objectives = [
-            {"name": o.name, "goal": o.goal, "unit": o.unit, "limit": o.limit} for o in self.task.objectives
-        ]
+        objectives = [{"name": o.name, "goal": o.goal, "unit": o.unit, "limit": o.limit} for o in self.task.objectives]
         return {"objectives": objectives, "trials": len(self.known), **self.front.summary()}
 
-    def _take(self, trial: Trial) -> None:
+    def _take(self, trial: Trial) -> list[Trial] | None:
+        """The front members that the trial drives out; None if it does not join them."""
         self.known[trial.key] = trial
-        if trial.costs:
-            self.front.add(trial)
+        return self.front.add(trial) if trial.costs else None

@@ -70,7 +70,7 @@ class Subject:
         return count(self.structure, self.example)
 
     def quality(self, split: str) -> Mapping[str, float]:
-        """Accuracy in per cent and mean loss on "val" or "test"; the one road to them, so they are never uncalibrated."""
+        """Accuracy in per cent and mean loss on "val" or "test"; the one road to them, so never uncalibrated."""
         if split not in self._quality:
             examples: Split = {"val": _data(self.task).val, "test": _data(self.task).test}[split]
             size, device = self.task.batch_size, self.task.device
@@ -86,8 +86,9 @@ class Subject:
 
 def assemble(network: Network, task: Task) -> nn.Module:
     """The module on the task's device: with its own tensors, else the supernet's, else fresh ones by seed and key."""
-    with torch.random.fork_rng(devices=_cuda(task.device)):
-        torch.manual_seed(task.entropy(f"init/{network.key}"))
+    # Networks are made on the CPU; torch.manual_seed would also reset the generators of all GPUs.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(task.entropy(f"init/{network.key}"))
         if network.tensors is None and task.supernet is not None:
             source = supernet(task.space, task.supernet, task.device)
             inherited = task.space.inherit(source, network.arch)
@@ -150,7 +151,3 @@ def _data(task: Task) -> Data:
     if task.data is None:
         raise UnsupportedError("Accuracy needs data; give --data NAME.")
     return task.data
-
-
-def _cuda(device: str) -> list[torch.device]:
-    return [torch.device(device)] if device.startswith("cuda") else []

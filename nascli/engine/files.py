@@ -26,9 +26,12 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            text = f"There is no space left to write {path}. Nothing already written is lost: free some and run it again."
+            text = (
+                f"There is no space left to write {path}. Nothing already written is lost: free some and run it again."
+            )
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            text = f"{path} can't be written: {os.strerror(error.errno).lower()}. Give --out a folder that you may write to."
+            what = os.strerror(error.errno).lower()
+            text = f"{path} can't be written: {what}. Give --out a folder that you may write to."
         else:
             text = f"{path} can't be written: {error}."
         raise RunError(text) from None
@@ -132,7 +135,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _whole_lines(data: bytes) -> list[bytes]:
-    """Lines that end in a newline, the last one only if it is JSON: a full disk can leave a newline behind half a row."""
+    """Lines that end in a newline, the last only if it is JSON: a full disk can leave a newline behind half a row."""
     lines = data.splitlines(keepends=True)
     while lines and not (lines[-1].endswith(b"\n") and _is_json(lines[-1])):
         lines.pop()

@@ -8,8 +8,8 @@ from dataclasses import replace
 from nascli.engine.drive import never
 from nascli.engine.evaluate import Subject
 from nascli.engine.protocol import Trial
-from nascli.engine.runs import Writer
 from nascli.engine.task import Task
+from nascli.engine.writer import Writer
 from nascli.errors import Interrupted
 
 
@@ -21,7 +21,8 @@ def finalise(front: Sequence[Trial], task: Task, run: Writer, *, stop: Callable[
     """
     known = run.run.finals
     for trial in front:
-        stored = run.run.network_path(trial.number).exists()
+        # The description is written last: without it, the tensors are those of a process that was killed here.
+        stored = run.run.network_path(trial.number).with_suffix(".json").exists()
         if task.data is not None and trial.key not in known and (stored or task.supernet is not None):
             network = run.run.network(trial.number, task.space) if stored else trial.network
             subject = Subject(network, task)

@@ -6,6 +6,7 @@ Prices order the measurements, so that a broken limit on something counted saves
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,7 +90,7 @@ def latency_ms(subject: Subject, task: Task) -> Mapping[str, float]:
 def judge(
     values: Mapping[str, float], objectives: Sequence[Objective], error: str = ""
 ) -> tuple[tuple[float, ...], str, float]:
-    """Costs, error and violation of a network by what was measured of it; the same whether measured now or journalled."""
+    """Costs, error and violation of a network by what was measured of it, now or when it was journalled."""
     for objective in objectives:
         if objective.name in values and (violation := objective.violation(values[objective.name])):
             value = values[objective.name]
@@ -129,7 +130,8 @@ def parse(text: str, space: SearchSpace) -> Objective:
     found = _SPEC.fullmatch(text.strip())
     if not found:
         raise SettingsError(f"{text!r} is no objective; write NAME, NAME:min, NAME<=LIMIT or NAME>=LIMIT.")
-    name, goal = found["name"], found["goal"]
+    name = found["name"]
+    goal: Literal["min", "max"] | None = found["goal"]  # type: ignore[assignment]
     columns = space.columns if isinstance(space, Tabulated) else {}
     if name in columns:
         known_goal, unit = columns[name]
@@ -148,8 +150,13 @@ def _limit(text: str, objective: Objective, found: re.Match[str]) -> float:
     right = "<=" if objective.goal == "min" else ">="
     if found["sign"] != right:
         word = "minimised" if objective.goal == "min" else "maximised"
-        raise SettingsError(f"{text!r}: {objective.name} is {word}, so its limit is written {objective.name}{right}VALUE.")
+        raise SettingsError(
+            f"{text!r}: {objective.name} is {word}, so its limit is written {objective.name}{right}VALUE."
+        )
     try:
-        return float(found["limit"])
+        limit = float(found["limit"])
     except ValueError:
-        raise SettingsError(f"{text!r}: the limit {found['limit']!r} is not a number.") from None
+        limit = math.nan
+    if not math.isfinite(limit):
+        raise SettingsError(f"{text!r}: the limit {found['limit']!r} is not a number.")
+    return limit

@@ -51,7 +51,7 @@ def prepare(layers: Layers, *, kind: str) -> Prepared:
 
     Raises SettingsError, DataError, UnsupportedError: nothing is written before all names have become objects.
     """
-    plan = settings.build(Plan, layers.values, where="the settings", origins=layers.origins)
+    plan = settings.build(Plan, layers.values, where="nascli", origins=layers.origins)
     device = torch_device(plan.device)
     strategy = _plugin(kind, plan.strategy, layers, "strategy")
     budget = budget_of(plan.budget, layers)

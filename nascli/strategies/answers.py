@@ -1,4 +1,4 @@
-"""Trials as finite numbers: optimisers take neither NaN nor infinity, and must still tell a failure from a bad network."""
+"""Trials as finite numbers: optimisers take neither NaN nor infinity, but must tell a failure from a bad network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Answers:
         The units never change: NSGA-III compares across generations, and treats differences below 0.001 as none.
         What was not measured (after a broken limit or a failure) counts as the worst seen so far.
         """
-        known = np.array([self._known(t) for t in trials]).reshape(len(trials), len(self._objectives))
+        known = np.array([self._known(t) for t in trials], dtype=float).reshape(len(trials), len(self._objectives))
         self._worst = np.fmax(self._worst, np.fmax.reduce(known, axis=0, initial=np.nan))
         filled = np.where(np.isnan(known), np.nan_to_num(self._worst), known)
         if self._offset is None and any(t.costs for t in trials):

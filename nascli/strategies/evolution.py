@@ -34,7 +34,7 @@ class Evolution:
 
     population: int = 50
     """Survivors of a generation, and the size of the first."""
-    offspring: int = 0
+    offspring: int = 20
     """Children a generation; 0: as many as the population."""
     algorithm: Algorithm = "auto"
     """How survivors are chosen; auto: nsga2 up to three objectives, nsga3 from four."""

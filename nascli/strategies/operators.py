@@ -16,9 +16,6 @@ from search_spaces import Architecture, ChoiceTable
 if TYPE_CHECKING:
     from pymoo.core.population import Population
 
-REMUTATIONS = 20
-"""How often a child that is known already is moved on before a random architecture takes its place."""
-
 
 class Breeding:
     """Takes the place of pymoo's mating; individuals are the positions of the options, [choices]."""
@@ -28,7 +25,7 @@ class Breeding:
         self._crossover, self._mutation = crossover, mutation
 
     def do(
-        self, problem: object, pop: Population, n_offsprings: int, *, random_state: Generator, **_: object
+        self, problem: object, pop: Population, n_offsprings: int, *, random_state: Generator, **context: object
     ) -> Population:
         """Children that no one has proposed; fewer than asked for only when the space is used up."""
         from pymoo.core.population import Population
@@ -46,17 +43,7 @@ class Breeding:
     def child(self, a: Architecture, b: Architecture, rng: Generator) -> Architecture | None:
         """A new child of two parents, taken; None if everything around it is known."""
         child = self._table.crossover(a, b, rng) if rng.random() < self._crossover else a
-        for _ in range(REMUTATIONS):
-            child = self._table.mutate(child, rng, self._mutation or one_gene(self._table, child))
-            if self._unseen.take(child):
-                return child
-        return None
-
-
-def one_gene(table: ChoiceTable, arch: Architecture) -> float:
-    """The mutation rate that changes one choice on average, of those that apply and have alternatives."""
-    active = table.active(table.indices(arch))
-    return 1 / max(1, sum(on and len(c.options) > 1 for on, c in zip(active, table.choices, strict=True)))
+        return self._unseen.near(child, rate=self._mutation)
 
 
 def _standing(pop: Population) -> list[tuple[float, float, float]]:

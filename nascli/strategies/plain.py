@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from nascli.engine.checkpoints import read_tensors
 from nascli.engine.evaluate import assemble
@@ -17,6 +18,7 @@ from nascli.engine.task import Task
 from nascli.errors import DataError, UnsupportedError
 from nascli.strategies.schedule import Recipe
 from nascli.strategies.session import Moment, Session, at_rest
+from search_spaces import Architecture
 from search_spaces.space import Batch
 
 
@@ -24,6 +26,8 @@ from search_spaces.space import Batch
 class Plain(Recipe):
     """One network, trained by itself: cross-entropy with smoothed labels, the learning rate along a cosine."""
 
+    lr: float = 0.05
+    """As in other recipes, but lower: a model of one's own may have no normalisation."""
     arch: str = ""
     """The architecture, as printed by a search; empty: the largest (a model's own space has no other)."""
     weights: str = "fresh"
@@ -42,7 +46,7 @@ class Plain(Recipe):
         table = task.space.table
         arch = table.parse(self.arch) if self.arch else table.largest
         start = task if self.weights == "inherit" else replace(task, supernet=None)
-        own = None if self.weights in ("fresh", "inherit") else self._read(task.space.build(arch))
+        own = None if self.weights in ("fresh", "inherit") else self._read(arch, task)
         network = yield from self.fit(Network(arch, tensors=own, tag="trained"), start, state)
         yield Step(candidates=[network])
 
@@ -61,9 +65,11 @@ class Plain(Recipe):
         yield from session.run(losses)
         return replace(network, tensors=at_rest(session.model.state_dict()), tag=session.tag)
 
-    def _read(self, model: nn.Module) -> Mapping[str, Tensor]:
-        """The checkpoint's tensors, once it is known that they are the model's."""
+    def _read(self, arch: Architecture, task: Task) -> Mapping[str, Tensor]:
+        """The checkpoint's tensors, once it is known that they are the architecture's."""
         tensors = read_tensors(Path(self.weights))
+        with torch.random.fork_rng(devices=[]):
+            model = task.space.build(arch)
         try:
             model.load_state_dict(tensors, strict=True)
         except RuntimeError as error:

@@ -24,8 +24,8 @@ from nascli.errors import UnsupportedError
 from nascli.strategies.schedule import Recipe, Span
 from nascli.strategies.session import Moment, Session
 from search_spaces import Architecture, ChoiceTable
-from search_spaces.gated import one_hot
 from search_spaces.errors import SpaceError
+from search_spaces.gated import one_hot
 from search_spaces.space import Batch, ChannelSorting
 
 
@@ -207,9 +207,8 @@ def cut(supernet: nn.Module, arch: Architecture, task: Task) -> dict[str, Tensor
 
 
 def _built(network: Network, task: Task) -> nn.Module:
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the weights it would start from are drawn, although others take their place
+    # Its first weights are drawn, although others take their place at once.
+    with torch.random.fork_rng(devices=[]):
         return network.build(task.space).to(task.device)
 
 

@@ -1,4 +1,4 @@
-"""Which architectures a search has proposed, and a fresh one whenever it is out of ideas, until the space is used up."""
+"""Which architectures a search has proposed, and a fresh one whenever it needs one, until the space is used up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from search_spaces import Architecture, ChoiceTable
 
 TRIES = 100
 """Uniform draws before the members are counted through."""
+STEPS = 20
+"""Mutations in a row before the neighbourhood of an architecture counts as known."""
 ENUMERABLE = 50_000
 """Spaces up to this size are finished in random order, larger ones in the order of their members."""
 
@@ -42,6 +44,17 @@ class Unseen:
             self._rest = self._shuffled() if small else self._table.members()
         return next((arch for arch in self._rest if self.take(arch)), None)
 
+    def near(self, arch: Architecture, *, rate: float = 0.0) -> Architecture | None:
+        """A new architecture, taken, one mutation away or as few more as it takes; None if all of those are known.
+
+        `rate` is the probability that a choice changes; 0: one choice on average.
+        """
+        for _ in range(STEPS):
+            arch = self._table.mutate(arch, self._rng, rate or one_gene(self._table, arch))
+            if self.take(arch):
+                return arch
+        return None
+
     def batch(self, count: int) -> list[Architecture]:
         """Up to `count` new architectures; fewer only when they were the last."""
         drawn = (self.draw() for _ in range(count))
@@ -50,3 +63,9 @@ class Unseen:
     def _shuffled(self) -> Iterator[Architecture]:
         members = [arch for arch in self._table.members() if arch.text not in self._seen]
         return (members[i] for i in self._rng.permutation(len(members)))
+
+
+def one_gene(table: ChoiceTable, arch: Architecture) -> float:
+    """The mutation rate that changes one choice on average, of those that apply and have alternatives."""
+    active = table.active(table.indices(arch))
+    return 1 / max(1, sum(on and len(c.options) > 1 for on, c in zip(active, table.choices, strict=True)))

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from nascli.engine.files import is_locked
-from nascli.engine.runs import Run, Writer
+from nascli.engine.runs import Run
+from nascli.engine.writer import Writer
 from nascli.errors import RunBusyError
 from tests.crash.conftest import Worker, kill
 from tests.crash.test_sigkill import journal
@@ -40,7 +41,9 @@ def same(a: Path, b: Path) -> None:
     assert names[0] == names[1]
 
 
-def test_the_second_writer_learns_who_the_first_is(tmp_path: Path, worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_second_writer_learns_who_the_first_is(
+    tmp_path: Path, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "a" / "run"
     resolved = {"strategy": "random"}
     pid = worker.start(job(tmp_path / "a", evaluations=10_000, pause_s=0.01))
@@ -49,7 +52,9 @@ def test_the_second_writer_learns_who_the_first_is(tmp_path: Path, worker: Worke
         assert time.monotonic() < deadline
         time.sleep(0.005)
     before = path.joinpath("settings.toml").read_bytes()
-    with pytest.raises(RunBusyError, match=rf"a/run is being written by process {pid} on this machine. Wait for it, or"):
+    with pytest.raises(
+        RunBusyError, match=rf"a/run is being written by process {pid} on this machine. Wait for it, or"
+    ):
         Writer(path, command="search", resolved=resolved, header=HEADER)
     assert is_locked(path) and path.joinpath("settings.toml").read_bytes() == before
     kill(pid)
@@ -129,7 +134,9 @@ def test_a_folder_that_may_not_be_written(open_path: Path, worker: Worker, exist
     folder.chmod(0o555)
     nobody = 65534 if os.geteuid() == 0 else None
     code, words = worker.run(replace(plain, user=nobody))
-    assert code == 4 and "can't be written: permission denied. Give --out a folder that you may write to." in words, words
+    assert code == 4 and "can't be written: permission denied. Give --out a folder that you may write to." in words, (
+        words
+    )
     assert str(folder / "run") in words
     assert journal(folder) == before
     if exists == "begun":
@@ -144,7 +151,11 @@ def test_a_run_killed_while_it_was_made_is_made_again(tmp_path: Path, worker: Wo
     path = tmp_path / "a" / "run"
     again = job(tmp_path / "a")
     path.mkdir()
-    for name, text in (("lock", '{"pid": 1, "host": "elsewhere"}'), ("settings.toml", "half"), (".run.json.x.part", "{")):
+    for name, text in (
+        ("lock", '{"pid": 1, "host": "elsewhere"}'),
+        ("settings.toml", "half"),
+        (".run.json.x.part", "{"),
+    ):
         (path / name).write_text(text)
     assert worker.run(again) == (0, "")
     assert not (path / ".run.json.x.part").exists()
@@ -158,4 +169,6 @@ def test_settings_that_lie_about_are_no_run(tmp_path: Path, worker: Worker) -> N
     (path / "settings.toml").write_text("seed = 3\n")
     code, words = worker.run(once)
     assert code == 4 and "holds other files and is no run directory" in words
-    assert [p.name for p in path.iterdir()] == ["settings.toml"] and (path / "settings.toml").read_text() == "seed = 3\n"
+    assert [p.name for p in path.iterdir()] == ["settings.toml"] and (
+        path / "settings.toml"
+    ).read_text() == "seed = 3\n"

@@ -24,8 +24,8 @@ from nascli.engine.executors import inline
 from nascli.engine.network import Network
 from nascli.engine.objectives import Objective
 from nascli.engine.protocol import Search, Step
-from nascli.engine.runs import Writer
 from nascli.engine.task import Task
+from nascli.engine.writer import Writer
 from nascli.errors import NascliError
 from nascli.strategies.bayes import Bayes
 from nascli.strategies.evolution import Evolution

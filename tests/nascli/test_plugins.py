@@ -1,4 +1,4 @@
-"""Names lead to objects: ours by the table, others' by entry points or in full; every refusal says which part is wrong."""
+"""Names lead to objects: ours by the table, others' by entry points or in full; a refusal says which part is wrong."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def batches(*sizes: int, shape: tuple[int, ...]) -> list[Batch]:
-    return [Batch((noise(n, *shape, seed=i) * (i + 1) + i,), torch.zeros(n, dtype=torch.long)) for i, n in enumerate(sizes)]
+    return [
+        Batch((noise(n, *shape, seed=i) * (i + 1) + i,), torch.zeros(n, dtype=torch.long)) for i, n in enumerate(sizes)
+    ]
 
 
 # -- evaluate ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ def test_members_are_what_canonical_makes_of_all_combinations(table: ChoiceTable
     listed = list(table.members())
     assert len(listed) == len(every) == size(table) == table.size
     assert set(listed) == every
-    assert [table.indices(a) for a in listed] == [list(p) for p in positions(table)] == sorted(map(list, positions(table)))
+    assert (
+        [table.indices(a) for a in listed] == [list(p) for p in positions(table)] == sorted(map(list, positions(table)))
+    )
 
 
 def test_size_of_a_table_too_large_to_list() -> None:

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, inherited
-from search_spaces.gated import Pick
 from search_spaces.errors import SpaceError
+from search_spaces.gated import Pick
 
 
 def noisy(layer: ElasticConv2d) -> ElasticConv2d:

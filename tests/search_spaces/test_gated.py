@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Choice, ChoiceTable
-from search_spaces.gated import Mixed, Width, chosen, deepened, mixed, one_hot, pick, uniform, width
 from search_spaces.errors import SpaceError
+from search_spaces.gated import Mixed, Width, chosen, deepened, mixed, one_hot, pick, uniform, width
 
 TABLE = ChoiceTable(
     "toy", (Choice("depth", ("1", "2")), Choice("two", ("3", "5", "7"), (("depth", frozenset({"2"})),)))

@@ -12,8 +12,9 @@ from nascli.engine.drive import Budget, Event, drive
 from nascli.engine.network import Network
 from nascli.engine.objectives import judge
 from nascli.engine.protocol import Search, Step, Trial
-from nascli.engine.runs import Run, Writer
+from nascli.engine.runs import Run
 from nascli.engine.task import Task
+from nascli.engine.writer import Writer
 from nascli.errors import Interrupted, NascliError
 from tests.toys import ERROR, SIZE, toy_task
 
@@ -58,7 +59,9 @@ class Measured:
 
 
 def writer(path: Path, task: Task) -> Writer:
-    return Writer(path, command="search", resolved={"seed": task.seed}, header={"fingerprint": task.space.table.fingerprint})
+    return Writer(
+        path, command="search", resolved={"seed": task.seed}, header={"fingerprint": task.space.table.fingerprint}
+    )
 
 
 def test_the_budget_is_exact_and_nothing_is_measured_twice(tmp_path: Path) -> None:

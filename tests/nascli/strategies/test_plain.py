@@ -58,7 +58,8 @@ def test_inherited_weights_are_the_supernets(tmp_path: Path) -> None:
     task, arch = replace(image_task(), supernet=path), RESNET.table.smallest
     recipe = Plain(arch=str(arch), steps=1, lr=1e-12)
     inherited, fresh = (
-        list(replace(recipe, weights=weights).search(task))[-1].candidates[0].tensors for weights in ("inherit", "fresh")
+        list(replace(recipe, weights=weights).search(task))[-1].candidates[0].tensors
+        for weights in ("inherit", "fresh")
     )
     cut = RESNET.inherit(supernet, arch)
     trained = [name for name in cut if "running" not in name and "tracked" not in name]
@@ -73,8 +74,12 @@ def test_inheriting_needs_a_supernet() -> None:
 
 def test_training_starts_from_a_checkpoint(tmp_path: Path) -> None:
     model = Single().build(Single().table.largest)
-    save_file({name: torch.full_like(t, 1) for name, t in model.state_dict().items()}, path := tmp_path / "a.safetensors")
+    save_file(
+        {name: torch.full_like(t, 1) for name, t in model.state_dict().items()}, path := tmp_path / "a.safetensors"
+    )
+    before = torch.get_rng_state()
     *_, last = Plain(weights=str(path), steps=1, lr=1e-12).search(image_task(Single()))
+    assert torch.equal(torch.get_rng_state(), before)
     assert torch.allclose(last.candidates[0].tensors["0.weight"], torch.ones(6, 1, 3, 3))
     save_file({"0.weight": torch.ones(2)}, path)
     with pytest.raises(DataError, match="no weights of this network"):

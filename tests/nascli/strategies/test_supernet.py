@@ -13,7 +13,7 @@ from nascli.engine.network import Network
 from nascli.engine.protocol import Step
 from nascli.errors import UnsupportedError
 from nascli.strategies.schedule import Recipe
-from nascli.strategies.session import Moment, Session
+from nascli.strategies.session import Session
 from nascli.strategies.supernet import Progressive, Sandwich, SinglePath, cut
 from search_spaces import Architecture, ChoiceTable
 from search_spaces.gated import one_hot
@@ -78,11 +78,13 @@ def final(steps: list[Step]) -> dict[str, Any]:
 def test_going_on_from_any_state_gives_the_same_bits(recipe: Recipe) -> None:
     states = [s.state() for s in replace(recipe, report_steps=1).search(image_task()) if s.state]
     assert len(states) == recipe.steps
-    for at in (0, 3, 4, 5, len(states) - 1):
+    for at in (0, 3, 4):
         again = run(recipe, state=states[at])
-        if at < len(states) - 1:
-            assert same(final(again), states[-1]["model"]), f"resumed after step {at + 1}"
-        assert [n.key for n in again[-1].candidates] == [n.key for n in run(recipe)[-1].candidates]
+        assert same(final(again), states[-1]["model"]), f"resumed after step {at + 1}"
+    (only,) = run(recipe, state=states[-1])
+    assert [n.key for n in only.candidates] == [n.key for n in again[-1].candidates]
+    for left, right in zip(only.candidates, again[-1].candidates, strict=True):
+        assert same(left.tensors, right.tensors)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
@@ -179,16 +181,14 @@ def test_sandwich_trains_both_ends_in_each_step() -> None:
 
 def test_sandwich_teaches_the_small_what_the_largest_says_and_not_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     # One step without clipping, momentum or decay: the weights move by -lr times the gradient, worked out here again.
-    task, recipe = image_task(), Sandwich(steps=1, batch=96, nets=2, lr=1.0, ramp=0.0, clip=float("inf"), weight_decay=0.0)
+    task, recipe = (
+        image_task(),
+        Sandwich(steps=1, batch=96, nets=2, lr=1.0, ramp=0.0, clip=float("inf"), weight_decay=0.0),
+    )
     sgd = training.sgd
     monkeypatch.setattr(training, "sgd", lambda model, **kw: sgd(model, lr=1.0, weight_decay=0.0, momentum=0.0))
     begun: list[dict[str, Tensor]] = []
     used: list[tuple[Tensor, Tensor]] = []
-    step = training.step
-
-    def spied(optimiser: torch.optim.Optimizer, losses: Any, *, clip: float) -> Tensor:
-        return step(optimiser, losses, clip=clip)
-
     advance = Session._advance
     monkeypatch.setattr(
         Session, "_advance", lambda self, *a: (begun.append(self.state()["model"]), advance(self, *a))[1]
@@ -295,7 +295,3 @@ def test_later_phases_learn_from_the_teacher() -> None:
 def test_progressive_refuses_settings_that_make_no_sense(values: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Progressive(**values)
-
-
-def test_a_moment_is_a_value() -> None:
-    assert Moment(3, 0.5) == Moment(3, 0.5)

@@ -1,0 +1,152 @@
+"""What every search strategy owes the engine, whatever its method."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nascli import plugins, settings
+from nascli.engine.network import Network
+from nascli.engine.protocol import Strategy, Trial
+from nascli.engine.task import Task
+from tests.toy_search import FOUR, TABLE, failed, measured, talk, task
+
+GIVEN: dict[str, dict[str, Any]] = {"listed": {"sample": 10_000}}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, GIVEN.get(name, {})) for name in plugins.names("strategy")),
+    ("evolution", {"algorithm": "nsga3", "population": 20}),
+    ("evolution", {"algorithm": "sms-emoa", "population": 20, "offspring": 7}),
+    ("bayes", {"sampler": "nsga3", "batch": 8}),
+]
+SLOW = pytest.param(("bayes", {"sampler": "gp", "startup": 10, "batch": 4}), marks=pytest.mark.slow, id="bayes-gp")
+
+
+def strategy(variant: tuple[str, dict[str, Any]]) -> Strategy:
+    name, values = variant
+    made: Strategy = settings.build(plugins.load("strategy", name), values, where=name)
+    return made
+
+
+def label(variant: tuple[str, dict[str, Any]]) -> str:
+    return "-".join([variant[0], *(str(v) for v in variant[1].values())])
+
+
+every = pytest.mark.parametrize("variant", [*(pytest.param(v, id=label(v)) for v in VARIANTS), SLOW])
+
+
+@every
+def test_the_seed_decides_everything(variant: tuple[str, dict[str, Any]]) -> None:
+    first, again, other = (talk(strategy(variant), task(seed=s), trials=45).steps for s in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+@every
+def test_a_crash_at_any_trial_changes_nothing(variant: tuple[str, dict[str, Any]]) -> None:
+    whole = talk(strategy(variant), task(), trials=45)
+    for survived in (1, 20, 33, 44):
+        journal = {key: replace(whole.memo[key], seconds=9.0, number=7) for key in whole.keys[:survived]}
+        resumed = talk(strategy(variant), task(), trials=45, memo=journal)
+        assert resumed.steps == whole.steps
+        assert resumed.fresh == whole.keys[survived:]
+
+
+@every
+def test_proposals_are_members_and_never_come_twice(variant: tuple[str, dict[str, Any]]) -> None:
+    said = talk(strategy(variant), task(), trials=60)
+    assert len(said.keys) >= 60 and all(said.steps)
+    assert len(set(said.keys)) == len(said.keys)
+    assert all(str(TABLE.parse(key)) == key for key in said.keys)
+
+
+@every
+def test_it_ends_when_a_small_space_is_used_up(variant: tuple[str, dict[str, Any]]) -> None:
+    def flat(network: Network, about: Task) -> Trial:
+        number = float(len(network.key) + FOUR.indices(network.arch)[0])
+        return Trial(0, network.key, network, {}, costs=(number, -number))
+
+    for measure in (flat, failed):
+        said = talk(strategy(variant), task(table=FOUR), measure, trials=1000)
+        assert said.ended
+        assert sorted(said.keys) == sorted(str(a) for a in FOUR.members())
+
+
+@every
+def test_steps_in_which_all_failed_are_survived(variant: tuple[str, dict[str, Any]]) -> None:
+    seen: list[str] = []
+
+    def sometimes(network: Network, about: Task) -> Trial:
+        seen.append(network.key)
+        return failed(network, about) if len(seen) <= 30 or len(seen) % 3 == 0 else measured(network, about)
+
+    said = talk(strategy(variant), task(), sometimes, trials=80)
+    assert len(said.keys) >= 80
+    assert len(talk(strategy(variant), task(), failed, trials=80).keys) >= 80
+
+
+@every
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_any_number_of_objectives(variant: tuple[str, dict[str, Any]], count: int) -> None:
+    if count == 1 and "algorithm" in variant[1]:
+        pytest.skip("an algorithm that trades off")
+    trials = 16 if "gp" in variant[1].values() else 90
+    assert len(talk(strategy(variant), task(count), trials=trials).keys) >= trials
+
+
+@every
+def test_the_surroundings_stay_as_they_were(
+    variant: tuple[str, dict[str, Any]],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import optuna
+
+    monkeypatch.chdir(tmp_path)
+
+    def around() -> list[Any]:
+        numbers = np.random.get_state()
+        assert isinstance(numbers, tuple)
+        texts = [random.getstate(), numbers[1].tobytes(), numbers[2:], torch.get_rng_state().numpy().tobytes()]
+        return [*texts, list(warnings.filters), optuna.logging.get_verbosity(), torch.get_num_threads()]
+
+    before = around()
+    talk(strategy(variant), task(), trials=45)
+    assert around() == before
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+REPLAY = """
+import json, sys
+from nascli import plugins, settings
+from tests.toy_search import talk, task
+said = {}
+for name, values in json.loads(sys.argv[1]):
+    strategy = settings.build(plugins.load("strategy", name), values, where=name)
+    said[name + str(values)] = talk(strategy, task(), trials=35).steps
+print(json.dumps([said, "torch" in sys.modules]))
+"""
+
+
+def test_proposals_do_not_depend_on_hashes_and_need_no_torch() -> None:
+    root = Path(__file__).parents[2]
+    told = []
+    for salt in ("1", "2"):
+        command = [sys.executable, "-c", REPLAY, json.dumps(VARIANTS)]
+        environment = {**os.environ, "PYTHONHASHSEED": salt}
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+        told.append(json.loads(done.stdout))
+    assert told[0] == told[1]
+    assert told[0][1] is False
