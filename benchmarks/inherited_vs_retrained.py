@@ -47,7 +47,8 @@ def main() -> None:
             test = found["test_accuracy"]
             table.writerow([row["n"], inherited[-1], retrained[-1], test, row["values"].get("macs"), row["arch"]])
             file.flush()
-            print(f"{row['n']:4d}  inherited {inherited[-1]:.2f}  alone {retrained[-1]:.2f}  test {test:.2f}  {row['arch']}")
+            print(f"{row['n']:4d} {row['arch']}")
+            print(f"     inherited {inherited[-1]:.2f}, alone {retrained[-1]:.2f}, test {test:.2f}", flush=True)
     if len(inherited) > 2:
         print(f"Kendall {kendall_tau(inherited, retrained):.3f}  Spearman {spearman_rho(inherited, retrained):.3f}")
 

@@ -68,7 +68,8 @@ def _table(kind: str) -> dict[str, str | EntryPoint]:
         if point.name in found:
             owner = found[point.name]
             first = owner.value if isinstance(owner, EntryPoint) else owner
-            raise SettingsError(f"Two {kind} plugins are called {point.name!r}: {first} and {point.value}; uninstall one.")
+            both = f"{first} and {point.value}"
+            raise SettingsError(f"Two {kind} plugins are called {point.name!r}: {both}; uninstall one.")
         found[point.name] = point
     return found
 
@@ -113,8 +114,10 @@ def attribute(path: str, *, what: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
-            raise SettingsError(f"{what}: {module_name} needs the module {error.name!r}, which is not installed.") from None
-        raise SettingsError(f"{what}: there is no module {module_name!r} here or among the installed packages.") from None
+            problem = f"{module_name} needs the module {error.name!r}, which is not installed"
+        else:
+            problem = f"there is no module {module_name!r} here or among the installed packages"
+        raise SettingsError(f"{what}: {problem}.") from None
     for part in attribute_path.split("."):
         if not hasattr(found, part):
             public = [n for n in dir(found) if not n.startswith("_")]

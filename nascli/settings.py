@@ -20,10 +20,13 @@ T = TypeVar("T")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, where: str, origins: Mapping[str, str] | None = None) -> T:
+def build(
+    cls: type[T], values: Mapping[str, Any], *, where: str, origins: Mapping[str, str] | None = None, table: str = ""
+) -> T:
     """An instance of the dataclass with these field values, converted and checked.
 
-    `where` names the settings in messages ("strategy 'evolution'"), `origins` says where single fields were written.
+    `where` names the settings in messages ("strategy 'evolution'"), `origins` says where single fields were written,
+    `table` is the TOML table that they belong to.
     Raises SettingsError for unknown fields, values of the wrong type, and what `__post_init__` refuses.
     """
     from pydantic import TypeAdapter, ValidationError
@@ -51,7 +54,9 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str, origins: Mappi
         if n not in converted and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise SettingsError(f"{where} needs {', '.join(missing)}; give {' '.join(f'--set {m}=...' for m in missing)}.")
+        prefix = f"{table}." if table else ""
+        how = " ".join(f"--set {prefix}{name}=..." for name in missing)
+        raise SettingsError(f"{where} needs {', '.join(missing)}; give {how}")
     try:
         return cls(**converted)
     except ValueError as error:

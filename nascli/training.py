@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from nascli.data import Split
 from nascli.errors import DataError, NascliError
 from search_spaces.space import Batch, Gates
+
+if TYPE_CHECKING:
+    from nascli.data import Split
 
 
 class DivergedError(NascliError):

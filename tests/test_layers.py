@@ -21,7 +21,7 @@ LAYERS: Sequence[tuple[int, str, Sequence[str]]] = (
     (1, "nascli.errors", ()),
     (1, "nascli.plugins", ("nascli.errors",)),
     (1, "nascli.settings", ("nascli.errors",)),
-    (2, "nascli.data", (*LEAVES, "nascli.errors")),
+    (2, "nascli.data", (*LEAVES, "nascli.errors", "nascli.plugins", "nascli.settings")),
     (2, "nascli.training", (*LEAVES, "nascli.errors")),
     (3, "nascli.engine", (*LEAVES, "nascli", "nascli.errors", "nascli.plugins", "nascli.settings", "nascli.data.*",
                           "nascli.training")),

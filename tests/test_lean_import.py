@@ -22,7 +22,7 @@ TORCH_FREE = [
     "nascli.errors",
     "nascli.plugins",
     "nascli.settings",
-    *(f"nascli.engine.{name}" for name in ("protocol", "network", "task", "drive", "front", "runs")),
+    *(f"nascli.engine.{name}" for name in ("protocol", "network", "task", "drive", "front", "runs", "writer")),
     *(f"nascli.strategies.{name}" for name in ("random", "evolution", "bayes", "listed")),
     "nascli.cli",
     *COMMANDS,

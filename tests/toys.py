@@ -18,7 +18,9 @@ TABLE = ChoiceTable(
     (
         Choice("net.depth", ("1", "2", "3")),
         *(
-            Choice(f"block{b}.{name}", options, (("net.depth", frozenset(str(d) for d in range(b, 4))),) if b > 1 else ())
+            Choice(
+                f"block{b}.{name}", options, (("net.depth", frozenset(str(d) for d in range(b, 4))),) if b > 1 else ()
+            )
             for b in (1, 2, 3)
             for name, options in (("width", ("1", "2", "4", "8")), ("kind", ("plain", "wide")))
         ),

@@ -122,7 +122,7 @@ def _build(name: str, preset: str | None, config: Sequence[Path] | None, sets: S
     layers = layered(defaults={}, config=list(config or ()), flags=flags, sets=sets)
     values = {k: v for k, v in layers.values["space"].items() if k != "name"}
     found: SearchSpace = settings.build(
-        plugins.load("space", name), values, where=f"space {name!r}", origins=layers.under("space")
+        plugins.load("space", name), values, where=f"space {name!r}", origins=layers.under("space"), table="space"
     )
     return found
 

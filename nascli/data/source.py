@@ -35,7 +35,7 @@ def read(name: str, values: Mapping[str, Any], *, origins: Mapping[str, str] | N
 
 def _made(source: Any, values: Mapping[str, Any], *, where: str, origins: Mapping[str, str] | None) -> Any:
     if isinstance(source, type) and is_dataclass(source):
-        built: Any = settings.build(source, values, where=where, origins=origins)
+        built: Any = settings.build(source, values, where=where, origins=origins, table="data")
         if not callable(getattr(built, "load", None)):
             raise SettingsError(
                 f"{where}: {source.__name__} has no method load(); a data source is a dataclass that has."

@@ -47,11 +47,19 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb+") as file:
+                # Temporary files are private; what takes their place is as readable as any file of the user's.
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
                 os.fsync(file.fileno())
             temporary.replace(path)
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def sweep(folder: Path) -> None:

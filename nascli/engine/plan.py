@@ -59,7 +59,7 @@ def prepare(layers: Layers, *, kind: str) -> Prepared:
     if plan.data:
         from nascli.data.source import read
 
-        data = read(_name(plan.data, "data"), _without_name(plan.data))
+        data = read(_name(plan.data, "data"), _without_name(plan.data), origins=layers.under("data"))
     space = _space(plan.space, layers, data)
     latency = _plugin("latency", plan.latency, layers, "latency")
     from nascli.engine.objectives import parse
@@ -142,7 +142,8 @@ def budget_of(values: Mapping[str, Any], layers: Layers) -> Budget:
 def _plugin(kind: str, values: Mapping[str, Any], layers: Layers, part: str) -> Any:
     name = _name(values, part)
     where = f"{kind} {name!r}"
-    return settings.build(plugins.load(kind, name), _without_name(values), where=where, origins=layers.under(part))
+    cls, given = plugins.load(kind, name), _without_name(values)
+    return settings.build(cls, given, where=where, origins=layers.under(part), table=part)
 
 
 def _space(values: Mapping[str, Any], layers: Layers, data: Any) -> Any:
@@ -152,7 +153,7 @@ def _space(values: Mapping[str, Any], layers: Layers, data: Any) -> Any:
     given = _without_name(values)
     if data is not None and "signature" not in given and any(f.name == "signature" for f in fields(cls)):
         given["signature"] = settings.plain(data.signature)
-    space = settings.build(cls, given, where=f"space {name!r}", origins=layers.under("space"))
+    space = settings.build(cls, given, where=f"space {name!r}", origins=layers.under("space"), table="space")
     if data is not None and space.signature.kind != "table" and space.signature != data.signature:
         raise DataError(
             f"The space {name!r} reads {space.signature}, but the data are {data.signature}; "

@@ -108,7 +108,9 @@ def test_malformed_assignments(text: str) -> None:
         Layers().assign(text)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("1h30m", 5400), ("1.5m", 90), (7, 7), ("1d", 86400)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("90s", 90), ("1h30m", 5400), ("1.5m", 90), (7, 7), ("1d", 86400)]
+)
 def test_seconds(text: str | float, expected: float) -> None:
     assert settings.seconds(text) == expected
 

@@ -40,7 +40,12 @@ def test_flags_reach_their_settings(nascli: Nascli, tmp_path: Path, supernet: Pa
     Path("a.toml").write_text("seed = 1\ncalibration = 64\n[budget]\nseconds = '20m'\n")
     arguments = [*IMAGES, "--supernet", supernet, "--strategy", "random", "-O", "accuracy", "-O", "params<=100000"]
     arguments += ["--latency", "roofline", "--seed", 7, "--device", "cpu", "-c", "a.toml", "-n", 4, "--preset", "auto"]
-    left = nascli("search", *arguments, "--set", "strategy.batch=2", "--time-limit", "90s", "--dry-run", "--json")
+    arguments += ["--set", "strategy.batch=2", "--time-limit", "90s", "--dry-run", "--json"]
+    left = nascli("search", *arguments)
+    assert left.code == 2 and left.err.endswith(
+        "needs gflops, gbytes_per_s; give --set latency.gflops=... --set latency.gbytes_per_s=...\n"
+    )
+    left = nascli("search", *arguments, "--set", "latency.gflops=9", "--set", "latency.gbytes_per_s=9")
     found = json.loads(left.out)["data"]["settings"]
     assert found["strategy"] == {"name": "random", "batch": 2}
     assert found["seed"] == 7 and found["calibration"] == 64 and found["device"] == "cpu"

@@ -102,6 +102,12 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"a": 1}
 
 
+def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_json(tmp_path / "a.json", {})
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_unreadable_json(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(RunFormatError, match="can't be read as JSON"):
@@ -132,5 +138,3 @@ def test_a_dead_owner_is_succeeded_with_a_warning(tmp_path: Path, caplog: pytest
     (tmp_path / "lock").write_text(json.dumps({"pid": 4121, "host": "elsewhere"}))
     Lock(tmp_path).release()
     assert "was left by process 4121 on 'elsewhere', which is gone" in caplog.text
-
-
