@@ -39,11 +39,11 @@ class Subject:
 
     @cached_property
     def structure(self) -> nn.Module:
-        """The network with its weights, on the device, before BatchNorm statistics are re-estimated.
+        """The network with its weights, on the device, in evaluation mode, before BatchNorm statistics are re-estimated.
 
         Enough for what does not depend on the statistics: cost and latency.
         """
-        return assemble(self.network, self.task)
+        return assemble(self.network, self.task).eval()
 
     @cached_property
     def model(self) -> nn.Module:
@@ -52,7 +52,7 @@ class Subject:
         if self.task.supernet is not None and self.network.tensors is None:
             head = _data(self.task).train.head(self.task.calibration)
             training.calibrate(model, head.batches(self.task.batch_size, device=self.task.device))
-        return model.eval()
+        return model
 
     @cached_property
     def example(self) -> tuple[Tensor, ...]:

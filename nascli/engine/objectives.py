@@ -83,7 +83,7 @@ def latency_ms(subject: Subject, task: Task) -> Mapping[str, float]:
     """Milliseconds of a forward pass of one example, by the run's latency model; with its spread where measured."""
     if task.latency is None:
         raise UnsupportedError("latency_ms needs a latency model; give --latency measured, roofline or table.")
-    reading = task.latency(subject.model, subject.example)
+    reading = task.latency(subject.structure, subject.example)
     return {"latency_ms": reading.ms, "latency_ms_iqr": reading.iqr_ms}
 
 
@@ -93,8 +93,8 @@ def judge(
     """Costs, error and violation of a network by what was measured of it, now or when it was journalled."""
     for objective in objectives:
         if objective.name in values and (violation := objective.violation(values[objective.name])):
-            value = values[objective.name]
-            return (), error or f"{objective.name}={value:.6g} {objective.unit} breaks the limit {objective}", violation
+            reading = f"{objective.name}={values[objective.name]:.6g} {objective.unit}".rstrip()
+            return (), error or f"{reading} breaks the limit {objective}", violation
     if not error and (missing := [o.name for o in objectives if o.name not in values]):
         error = f"{', '.join(missing)} was not measured"
     if error:
