@@ -110,7 +110,7 @@ def _never(subject: object, task: Task) -> float:
 
 def main() -> None:
     """Print one JSON document: the settings, and whether all of them met the target."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=5000)
     trials = parser.parse_args().trials
     rows = []
@@ -120,7 +120,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as name:
                 engine_ms, members, lines = setting.engine(Path(name))
                 reference_ms = setting.reference(Path(name), lines)
-            row = {"objectives": objectives, "batch": batch, "trials": len(lines), "front": members}
+            row: dict[str, float] = {"objectives": objectives, "batch": batch, "trials": len(lines), "front": members}
             row |= {"engine_cpu_ms": round(engine_ms, 4), "reference_cpu_ms": round(reference_ms, 4)}
             rows.append(row | {"ratio": round(engine_ms / reference_ms, 2)})
     met = all(row["engine_cpu_ms"] <= TARGET_MS for row in rows)

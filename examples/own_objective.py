@@ -1,6 +1,6 @@
 """Your own objective: a value with a name, a direction, a unit, a price and a function that measures one network.
 
-    nascli search --space resnet --data digits --supernet runs/supernet -O accuracy -O examples.own_objective:DEPTH
+nascli search --space resnet --data digits --supernet runs/supernet -O accuracy -O examples.own_objective:DEPTH
 """
 
 from nascli.engine.evaluate import Subject

@@ -64,7 +64,8 @@ def build(
 
 
 def _at(origins: Mapping[str, str], name: str) -> str:
-    return f"{origins[name]}: " if name in origins else ""
+    found = next((place for key, place in origins.items() if key == name or key.startswith(f"{name}.")), "")
+    return f"{found}: " if found else ""
 
 
 def plain(value: Any) -> Any:

@@ -86,13 +86,16 @@ def complete(layers: Layers) -> Layers:
     return layers
 
 
-def run_search(layers: Layers, *, out: Path | None, as_json: bool) -> None:
-    """Carry a search out and print its front; raises InfeasibleError if nothing met the limits."""
+def run_search(layers: Layers, *, out: Path | None, as_json: bool, asked: str = "search") -> None:
+    """Carry a search out and print its front; `asked` is the command that was typed.
+
+    Raises InfeasibleError if nothing met the limits.
+    """
     prepared = _prepared(layers)
     run = carry_out("search", prepared, out=out, after=_finish)
     check_feasible(run, prepared.task)
     if as_json:
-        console.document("search", {"run": str(run.path), "front": run.front})
+        console.document(asked, {"run": str(run.path), "front": run.front})
         return
     print_front(run.front)
     console.note(f"{rows(run.front)} networks on the front of {run.front['trials']} measured; all in {run.path}")

@@ -90,11 +90,11 @@ def train(
         run_training(layers, out=out, as_json=as_json)
 
 
-def run_training(layers: Layers, *, out: Path | None, as_json: bool) -> None:
-    """Carry a training out and print how good its networks are."""
+def run_training(layers: Layers, *, out: Path | None, as_json: bool, asked: str = "train") -> None:
+    """Carry a training out and print how good its networks are; `asked` is the command that was typed."""
     run = carry_out("train", _prepared(layers), out=out, after=_finish)
     if as_json:
-        console.document("train", {"run": str(run.path), "networks": run.front["members"]})
+        console.document(asked, {"run": str(run.path), "networks": run.front["members"]})
         return
     print_front(run.front)
     console.note(f"trained in {console.duration(run.header['elapsed_s'])}; all in {run.path}")

@@ -36,6 +36,11 @@ class Budget:
     failures: int = 25
     """Trials in a row that could not be measured (a broken limit is no failure): then something is wrong with all."""
 
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "seconds", "patience", "failures"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value!r} must be more than 0")
+
 
 @dataclass(frozen=True)
 class Event:

@@ -39,7 +39,7 @@ class Subject:
 
     @cached_property
     def structure(self) -> nn.Module:
-        """The network with its weights, on the device, in evaluation mode, before BatchNorm statistics are re-estimated.
+        """The network with its weights, on the device, in evaluation mode; BatchNorm statistics are not re-estimated.
 
         Enough for what does not depend on the statistics: cost and latency.
         """
@@ -141,8 +141,9 @@ def measure(network: Network, task: Task) -> Trial:
     except Exception as failure:
         # One network must not end the search: the trial says what happened, the log has the traceback.
         log.debug("measuring %s failed", network.key, exc_info=True)
-        first = str(failure).strip().splitlines() or [""]
-        error = "out of memory" if "allocate memory" in str(failure) else f"{type(failure).__name__}: {first[0][:200]}"
+        first = str(failure).strip().partition("\n")[0][:200]
+        said = f"{type(failure).__name__}: {first}" if first else type(failure).__name__
+        error = "out of memory" if "allocate memory" in str(failure) else said
     costs, error, violation = judge(values, task.objectives, error)
     return Trial(-1, network.key, network, values, costs, error, violation, time.perf_counter() - started)
 

@@ -36,7 +36,7 @@ class Bayes:
     """Optuna's model-based samplers, never the same network twice (multi-objective TPE: Ozaki et al. 2020)."""
 
     sampler: Literal["tpe", "gp", "nsga3"] = "tpe"
-    """tpe scales to thousands of trials; gp is for hundreds, each proposal taking a second or so."""
+    """tpe scales to thousands of trials; gp is for hundreds: a proposal takes seconds, and longer with objectives."""
     startup: int = 20
     """Random networks before the model is asked; the population of nsga3."""
     batch: int = 5
@@ -166,7 +166,7 @@ def _suggest(trial: optuna.Trial, choice: Choice) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No messages from Optuna, and no warning that its NSGA-III may change; both as before afterwards."""
+    """No messages from Optuna, no warning that its NSGA-III may change or that gp is slow; all as before afterwards."""
     import optuna
     from optuna.exceptions import ExperimentalWarning
 
@@ -175,6 +175,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "NSGAIIISampler is experimental", ExperimentalWarning)
+            warnings.filterwarnings("ignore", "Box decomposition .* significantly slow", UserWarning)
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)

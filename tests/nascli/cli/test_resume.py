@@ -46,7 +46,7 @@ def test_a_larger_budget_goes_on_as_if_it_had_been_given_at_once(nascli: Nascli,
 def test_a_training_given_more_epochs_measures_its_networks_anew(nascli: Nascli, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert nascli("train", *IMAGES, *SHORT, "--out", run).code == 0
-    assert nascli("train", *IMAGES, *SHORT, "--epochs", 4, "--out", run).code == 0
+    assert nascli("resume", run, "--epochs", 4).code == 0
     assert [row["tag"] for row in Run.open(run).rows] == ["step8", "step8", "step16", "step16"]
     largest = Run.open(run).rows[0]["arch"]
     losses = [json.loads(line)["values"]["test_loss"] for line in (run / "finals.jsonl").read_text().splitlines()]
@@ -54,6 +54,20 @@ def test_a_training_given_more_epochs_measures_its_networks_anew(nascli: Nascli,
     state = torch.load(run / "state.pt", weights_only=True)["state"]["model"]
     stored = load_file(run / "supernet.safetensors")
     assert all(torch.equal(stored[name], state[name]) for name in state)
+
+
+def test_a_training_goes_on_by_the_clock(nascli: Nascli, supernet: Path, tmp_path: Path) -> None:
+    shutil.copytree(supernet, run := tmp_path / "run")
+    assert nascli("resume", run, "--time-limit", "0.5s").code == 0
+    steps = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    assert steps[-1]["seconds"] >= 0.5 and steps[-1]["progress"] == 1.0
+
+
+def test_each_command_has_its_own_budgets(nascli: Nascli, numbers: Path, supernet: Path) -> None:
+    left = nascli("resume", numbers, "--epochs", 5)
+    assert left.code == 2 and "--epochs is no budget of nascli search; give --evaluations or --time-limit." in left.err
+    left = nascli("resume", supernet, "-n", 5)
+    assert left.code == 2 and "--evaluations is no budget of nascli train; give --epochs or --time-limit." in left.err
 
 
 def test_only_runs_are_resumed(nascli: Nascli, tmp_path: Path) -> None:

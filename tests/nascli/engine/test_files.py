@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nascli.engine.files import Journal, Lock, is_locked, read_json, read_rows, replacing, write_json
+from nascli.engine.files import Journal, Lock, is_locked, read_json, read_rows, replacing, sweep, write_json
 from nascli.errors import RunBusyError, RunError, RunFormatError
 
 ROWS = [{"n": i, "text": "é" * i} for i in range(6)]
@@ -138,3 +138,16 @@ def test_a_dead_owner_is_succeeded_with_a_warning(tmp_path: Path, caplog: pytest
     (tmp_path / "lock").write_text(json.dumps({"pid": 4121, "host": "elsewhere"}))
     Lock(tmp_path).release()
     assert "was left by process 4121 on 'elsewhere', which is gone" in caplog.text
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    """A process that is killed while it replaces a file leaves the old file and a temporary one beside it."""
+    write_json(tmp_path / "a.json", {"a": 1})
+    (tmp_path / ".hidden").write_text("mine")
+    with replacing(tmp_path / "a.json") as temporary:
+        temporary.write_text("half")
+        (tmp_path / (temporary.name[:-6] + "x.part")).write_text("as a kill would leave it")
+        temporary.write_text("{}")
+    sweep(tmp_path)
+    sweep(tmp_path / "none")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.json"]
