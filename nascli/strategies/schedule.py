@@ -36,7 +36,7 @@ class Recipe(ABC):
     """Seconds of training, those before a resume included; the learning rate then follows the clock."""
     batch: int = 64
     """Examples a step. What is left over at the end of an epoch is left out: all steps are alike."""
-    lr: float = 0.1
+    lr: float = 0.2
     """The highest learning rate: reached after the ramp, then falling to 0 along a cosine."""
     ramp: float = 0.05
     """The share of the budget over which the learning rate rises."""
