@@ -38,8 +38,7 @@ from nascli.strategies.random import Random
 from search_spaces.table import TableSpace
 
 MARKS = (100, 300, 1000)
-STALL = 50
-"""A peer ends when it has proposed so many times as many architectures as it was to find."""
+STALL = 50  # proposals a wanted architecture; beyond that a peer only repeats itself
 OURS: Mapping[str, Strategy] = {
     "random": Random(),
     "evolution": Evolution(),
@@ -151,13 +150,9 @@ def pymoo_sbx(bench: Bench, seed: int) -> Iterator[str]:
     table = bench.space.table
     upper = [len(c.options) - 1 for c in table.choices]
     problem = Problem(n_var=len(upper), n_obj=len(bench.columns), xl=0, xu=np.array(upper), vtype=int)
-    algorithm = NSGA2(
-        pop_size=50,
-        sampling=IntegerRandomSampling(),
-        crossover=SBX(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
-        mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
-        eliminate_duplicates=True,
-    )
+    whole = {"prob": 1.0, "eta": 3.0, "vtype": float, "repair": RoundingRepair()}
+    parts = {"sampling": IntegerRandomSampling(), "crossover": SBX(**whole), "mutation": PM(**whole)}
+    algorithm = NSGA2(pop_size=50, eliminate_duplicates=True, **parts)
     algorithm.setup(problem, termination=NoTermination(), seed=seed)
     while (generation := algorithm.ask()) is not None:
         keys = [str(table.from_indices(x)) for x in generation.get("X")]
@@ -176,8 +171,7 @@ def optuna_search(sampler: str) -> Callable[[Bench, int], Iterator[str]]:
         made = getattr(optuna.samplers, sampler)(seed=seed)
         study = optuna.create_study(directions=["minimize"] * len(bench.columns), sampler=made)
         table = bench.space.table
-        while True:
-            trial = study.ask()
+        while trial := study.ask():
             key = str(table.canonical([trial.suggest_categorical(c.name, c.options) for c in table.choices]))
             yield key
             study.tell(trial, bench.costs[key])
@@ -192,22 +186,15 @@ PEERS: Mapping[str, Callable[[Bench, int], Iterator[str]]] = {
 }
 
 
-def search(name: str, bench: Bench, seed: int, count: int) -> Found:
-    """What the searcher of that name finds."""
-    if name in OURS:
-        return engine(OURS[name], bench, seed, count)
-    return remembered(PEERS[name](bench, seed), count)
-
-
 def rows(name: str, bench: Bench, seed: int, count: int) -> list[dict[str, Any]]:
-    """One row a mark; a search that stalled before a mark has as many evaluations as it made."""
-    found = search(name, bench, seed, count)
-    made = []
+    """One row a mark; a search that ended before a mark is judged there by all that it found."""
+    found = engine(OURS[name], bench, seed, count) if name in OURS else remembered(PEERS[name](bench, seed), count)
+    made: list[dict[str, Any]] = []
     for mark in sorted({m for m in MARKS if m < count} | {count}):
         volume = bench.volume(found.keys[:mark])
-        row = {"searcher": name, "seed": seed, "evaluations": mark, "hypervolume": f"{volume:.6f}"}
-        row |= {"relative": f"{volume / bench.true_volume:.6f}", "proposals": found.proposals}
-        made.append(row | {"cpu_s": f"{found.cpu_s:.3f}", "own_cpu_s": f"{found.own_cpu_s:.3f}"})
+        numbers = (f"{volume:.6f}", f"{volume / bench.true_volume:.6f}", found.proposals)
+        times = (f"{found.cpu_s:.3f}", f"{found.own_cpu_s:.3f}")
+        made.append(dict(zip(COLUMNS, (name, seed, mark, *numbers, *times), strict=True)))
     return made
 
 
@@ -239,17 +226,15 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     bench = Bench(TableSpace(options.table, also=tuple(options.also)), tuple(options.objectives))
-    written: list[dict[str, Any]] = []
-    if options.out.exists():
-        with options.out.open(newline="") as file:
-            written = [r for r in csv.DictReader(file) if r["searcher"] in options.searchers]
+    options.out.touch()
+    with options.out.open(newline="") as file:
+        written: list[dict[str, Any]] = [r for r in csv.DictReader(file) if r["searcher"] in options.searchers]
     done = {(r["searcher"], int(r["seed"])) for r in written if int(r["evaluations"]) == options.evaluations}
     for name in options.searchers:
-        search(name, bench, 0, 30)  # so that no search pays for imports
-    fresh = not options.out.exists()
+        rows(name, bench, 0, 30)  # so that no search pays for imports
     with options.out.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
+        if not file.tell():
             writer.writeheader()
         for seed in range(options.seeds):
             for name in options.searchers:

@@ -184,6 +184,6 @@ def test_progress_goes_to_stderr_alone(nascli: Nascli, monkeypatch: pytest.Monke
 def test_a_dry_run_writes_nothing(nascli: Nascli, search: list[object], supernet: Path) -> None:
     before = sorted(p.stat().st_mtime_ns for p in supernet.rglob("*"))
     left = nascli(*search, "-n", 14, "--dry-run")
-    assert left.code == 0 and "probe.values.accuracy: " in left.out and "seconds_estimated: " in left.out
+    assert left.code == 0 and "largest.accuracy: " in left.out and "seconds_estimated: " in left.out
     assert nascli(*TRAIN, "--dry-run").code == 0
     assert list(Path().iterdir()) == [] and sorted(p.stat().st_mtime_ns for p in supernet.rglob("*")) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,22 +52,31 @@ def carry_out(command: str, prepared: Prepared, *, out: Path | None, after: Afte
 
 
 def rehearse(prepared: Prepared) -> dict[str, Any]:
-    """The facts of a dry run: everything resolved, the space sized, its largest network measured once."""
+    """The facts of a dry run: everything resolved, the space sized, its smallest and largest network measured once."""
+    table, evaluations = prepared.task.space.table, prepared.budget.evaluations
+    probes = _probes(prepared) if prepared.task.objectives else []
+    mean_s = sum(p["seconds"] for p in probes) / len(probes) if probes else None
+    return {
+        "architectures": table.size,
+        **dict(zip(("smallest", "largest"), probes, strict=False)),
+        "seconds_estimated": mean_s * evaluations if mean_s and evaluations else prepared.budget.seconds,
+        "settings": prepared.resolved,
+    }
+
+
+def _probes(prepared: Prepared) -> list[dict[str, Any]]:
     from nascli.engine.evaluate import measure
     from nascli.engine.network import Network
 
     table = prepared.task.space.table
-    probe = measure(Network(table.largest), prepared.task) if prepared.task.objectives else None
-    if probe is not None and probe.error and probe.violation == float("inf"):
-        raise NascliError(f"The largest network could not be measured: {probe.error}.")
-    evaluations = prepared.budget.evaluations
-    return {
-        "architectures": table.size,
-        "probe": None if probe is None else {"arch": str(table.largest), "values": dict(probe.values)},
-        "seconds_per_evaluation": None if probe is None else probe.seconds,
-        "seconds_estimated": probe.seconds * evaluations if probe and evaluations else prepared.budget.seconds,
-        "settings": prepared.resolved,
-    }
+    # Without limits, so that everything is measured and timed.
+    task = replace(prepared.task, objectives=tuple(replace(o, limit=None) for o in prepared.task.objectives))
+    # The first one pays for reading the supernet and warming up, and is not timed.
+    _, *trials = (measure(Network(arch), task) for arch in (table.smallest, table.smallest, table.largest))
+    for trial in trials:
+        if trial.error:
+            raise NascliError(f"{trial.network.arch} could not be measured: {trial.error}.")
+    return [{"arch": t.key, **t.values, "seconds": round(t.seconds, 6)} for t in trials]
 
 
 def _drive(command: str, prepared: Prepared, run: Writer, after: After, stop: Callable[[], bool]) -> None:

@@ -36,6 +36,6 @@ Config = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting: strategy.population=20. Repeat.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, measure one network, write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, measure two networks, write nothing.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="More of the log on stderr; repeat for all.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]

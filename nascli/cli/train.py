@@ -123,12 +123,13 @@ def _start(from_run: Path | None, member: int | None) -> dict[str, Any]:
 
     run = Run.open(from_run)
     row = chosen(run, member)
-    path = run.network_path(row["n"])
     start: dict[str, Any] = {"strategy.name": "plain", "strategy.arch": row["arch"]}
     start |= {f"space.{k}": v for k, v in run.settings["space"].items()}
     start |= {f"data.{k}": v for k, v in run.settings.get("data", {}).items()}
     start["parent"] = f"{from_run}#{row['n']}"
-    return start | ({"strategy.weights": str(path.resolve())} if path.exists() else {})
+    if run.has_network(row["n"]):
+        start["strategy.weights"] = str(run.network_path(row["n"]).resolve())
+    return start
 
 
 def _finish(prepared: Prepared, run: Writer, front: Sequence[Trial], stop: Callable[[], bool]) -> None:

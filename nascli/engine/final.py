@@ -16,13 +16,12 @@ from nascli.errors import Interrupted
 def finalise(front: Sequence[Trial], task: Task, run: Writer, *, stop: Callable[[], bool] = never) -> None:
     """Measure accuracy and loss on the test split and store the networks of members that have not been yet.
 
-    Members whose weights are fresh are networks to be trained, not
-    trained networks: they have no test accuracy and nothing to store.
+    Members whose weights are fresh are networks to be trained, not trained networks: they have no test accuracy and
+    nothing to store.
     """
     known = run.run.finals
     for trial in front:
-        # The description is written last: without it, the tensors are those of a process that was killed here.
-        stored = run.run.network_path(trial.number).with_suffix(".json").exists()
+        stored = run.run.has_network(trial.number)
         if task.data is not None and trial.key not in known and (stored or task.supernet is not None):
             network = run.run.network(trial.number, task.space) if stored else trial.network
             subject = Subject(network, task)

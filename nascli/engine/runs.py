@@ -80,13 +80,17 @@ class Run:
         """Where the tensors of a front member lie, or would."""
         return self.path / "networks" / f"{number}.safetensors"
 
+    def has_network(self, number: int) -> bool:
+        """Whether a trial's tensors are stored whole: their description is written last."""
+        return self.network_path(number).with_suffix(".json").exists()
+
     def network(self, number: int, space: SearchSpace) -> Network:
         """A trial's network, with its tensors if they are stored; raises RunError if there is no such trial."""
         rows = {row["n"]: row for row in self.rows}
         if number not in rows:
             raise RunError(f"{self.path} has no trial {number}; it has 0 to {len(rows) - 1}.")
         path = self.network_path(number)
-        if not path.with_suffix(".json").exists():
+        if not self.has_network(number):
             return restore(rows[number], space)
         from nascli.engine.checkpoints import read_described
 
@@ -111,7 +115,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     lines: list[str] = []
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) or isinstance(b, dict):
+        if a != b and all(v is None or isinstance(v, dict) for v in (a, b)):
             lines += differences(a or {}, b or {}, f"{prefix}{key}.")
         elif a != b:
             lines.append(f"{prefix}{key}: {a!r} -> {b!r}")

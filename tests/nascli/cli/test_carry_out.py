@@ -81,10 +81,14 @@ def test_the_log_goes_on_when_the_run_does(tmp_path: Path, nascli: Callable[...,
     ] * 2
 
 
-def test_a_rehearsal_measures_the_largest_and_writes_nothing(tmp_path: Path) -> None:
-    facts = rehearse(prepared(evaluations=30))
-    assert facts["probe"]["arch"] == "toy:3/8,wide/8,wide/8,wide" and facts["probe"]["values"]["size"] == 24
-    assert facts["seconds_estimated"] == pytest.approx(30 * facts["seconds_per_evaluation"])
+def test_a_rehearsal_measures_both_ends_and_writes_nothing(tmp_path: Path) -> None:
+    facts = rehearse(prepared("tests.toys:ERROR", "tests.toys:SIZE<=4", evaluations=30))
+    assert facts["architectures"] == 584 and facts["smallest"]["arch"] == "toy:1/1,plain/-/-"
+    # The limit does not keep the largest from being measured.
+    assert facts["largest"]["arch"] == "toy:3/8,wide/8,wide/8,wide" and facts["largest"]["size"] == 24
+    assert facts["largest"]["error"] < facts["smallest"]["error"]
+    mean_s = (facts["smallest"]["seconds"] + facts["largest"]["seconds"]) / 2
+    assert facts["seconds_estimated"] == pytest.approx(30 * mean_s)
     assert facts["settings"]["strategy"] == {"name": "random", "batch": 20}
     assert list(tmp_path.iterdir()) == []
 

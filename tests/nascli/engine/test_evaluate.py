@@ -36,10 +36,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(3)
         supernet = RESNET.supernet()
-        state = {
-            k: 2 * torch.randn_like(v) + 0.5 if v.is_floating_point() else v for k, v in supernet.state_dict().items()
-        }
-    write_tensors(path, state, {})
+        with torch.no_grad():
+            for weights in supernet.parameters():
+                weights.copy_(2 * torch.randn_like(weights) + 0.5)
+            for name, statistics in supernet.named_buffers():
+                if name.endswith(("mean", "var")):
+                    statistics.uniform_(0.5, 2)
+    write_tensors(path, supernet.state_dict(), {})
     return path.parent
 
 
@@ -231,6 +234,7 @@ class TestInheriting:
                 accuracy
             )
             raw = training.evaluate(assemble(Network(arch), task), DATA.val, batch_size=40, device="cpu")
+            assert math.isfinite(raw["loss"])
             differ += raw["loss"] != pytest.approx(found.quality("val")["loss"], rel=0.01)
         assert differ == 3, "without calibration the numbers would have been others"
 
