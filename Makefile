@@ -1,6 +1,6 @@
 # Two commands for a bare machine with Python 3.11 or newer: `make demo` and `make test`. Both set up .venv first, and
 # again only when pyproject.toml or constraints.txt have changed. On Linux, PyPI's torch brings gigabytes of CUDA
-# libraries; without a GPU, spare them: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+# libraries; without a GPU, spare them: give PIP_EXTRA_INDEX_URL the index of PyTorch's CPU builds.
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -6,7 +6,7 @@ documentation shows them, with answers remembered: a repeated proposal costs the
 
     NASCLI_DATA=data python benchmarks/search_peers.py --seeds 10 --out peers.csv
 
-A row is written as soon as a search is done; run it again to go on. Every search runs on one thread.
+A row is written as soon as a search is done; run it again to go on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import csv
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -224,7 +223,6 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=MARKS[-1])
     parser.add_argument("--out", type=Path, required=True, help="the CSV; rows that are in it are not made again")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
     bench = Bench(TableSpace(options.table, also=tuple(options.also)), tuple(options.objectives))
     options.out.touch()
     with options.out.open(newline="") as file:

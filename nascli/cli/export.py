@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from nascli.engine.runs import Run
     from nascli.engine.task import Task
 
-Member = Annotated[int | None, typer.Option("--member", "-m", help="Number of the front member; default: the first.")]
+Member = Annotated[
+    int | None, typer.Option("--member", "--arch", "-m", help="Number of the front member; default: the first.")
+]
 Formats = Annotated[list[str] | None, typer.Option("--to", help="torch, onnx, pt2. Repeat; default: torch and onnx.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; default RUN/export/N.")]
 
