@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ EVERY = [(kind, name) for kind in plugins.kinds() for name in plugins.names(kind
 SETTINGS = [(kind, name) for kind, name in EVERY if kind != "objective"]
 GIVEN: dict[tuple[str, str], dict[str, Any]] = {
     ("space", "module"): {"path": "torch.nn:Identity"},
-    ("space", "table"): {"path": "table.npz"},
+    ("space", "table"): {"path": "table.csv"},
     ("latency", "table"): {"path": "layers.csv"},
     ("latency", "roofline"): {"gflops": 50.0, "gbytes_per_s": 10.0},
     ("data", "folder"): {"path": "images"},
@@ -34,7 +35,9 @@ def test_loads_and_says_what_it_is(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), SETTINGS)
-def test_settings_survive_toml(kind: str, name: str) -> None:
+def test_settings_survive_toml(kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("choice.width,accuracy\n1,80\n2,90\n")
     cls = plugins.load(kind, name)
     assert dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
     plugin = settings.build(cls, GIVEN.get((kind, name), {}), where=name)
