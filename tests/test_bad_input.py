@@ -8,7 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,8 @@ TRAINED = ["train", *IMAGES, *SHORT]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(tmp_path)
-    yield
-    os.chdir(before)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +151,8 @@ def test_data_that_are_missing_empty_or_no_data(refused: Callable[..., str]) -> 
     refused("DATA", 3, *train, "npz", "--data-path", "empty.npz")
     Path("photos/cat").mkdir(parents=True)
     refused("DATA", 3, *train, "folder", "--data-path", "photos")
-    Path("mine.py").write_text("def numbers():\n    return 5\n")
-    assert "returned a int instead of a nascli.data.Data" in refused("DATA", 3, *train, "mine:numbers")
+    Path("my_numbers.py").write_text("def numbers():\n    return 5\n")
+    assert "returned a int instead of a nascli.data.Data" in refused("DATA", 3, *train, "my_numbers:numbers")
 
 
 def test_a_learning_rate_beyond_reason(refused: Callable[..., str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -44,8 +43,10 @@ def steps() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_every_command_of_the_tour_works(nascli: Callable[..., Any], tmp_path: Path) -> None:
-    os.chdir(tmp_path)
+def test_every_command_of_the_tour_works(
+    nascli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     ran = 0
     for what, shown in steps():
         if not what.startswith("$ "):
@@ -64,7 +65,6 @@ def test_every_command_of_the_tour_works(nascli: Callable[..., Any], tmp_path: P
         ran += 1
         check(what, shown, out)
     assert ran >= 10
-    os.chdir(ROOT)
 
 
 def check(what: str, shown: list[str], out: str) -> None:

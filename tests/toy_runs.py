@@ -1,4 +1,4 @@
-"""Command lines that take milliseconds: numbers instead of networks, and the smallest supernet on the smallest images."""
+"""Command lines that take milliseconds: numbers instead of networks, and a tiny supernet on tiny images."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,9 @@ from tests.toy_runs import IMAGES, NUMBERS, SHORT, run
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path) -> Iterator[None]:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working directory, so that `runs/` is never the checkout's."""
-    before = Path.cwd()
-    os.chdir(tmp_path)
-    yield
-    os.chdir(before)
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="package")

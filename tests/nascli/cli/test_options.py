@@ -31,5 +31,5 @@ def test_a_flag_means_the_same_setting_everywhere() -> None:
                 if parameter.param_type_name == "option":
                     flags.setdefault(flag, set()).add(parameter.name)
     ambiguous = {flag: names for flag, names in flags.items() if len(names) > 1}
-    # -n is "how many" in both of its meanings.
-    assert ambiguous == {"-n": {"evaluations", "count"}}
+    # -n is "how many" in both of its meanings; --arch is an architecture to train, or the number of one to export.
+    assert ambiguous == {"-n": {"evaluations", "count"}, "--arch": {"arch", "member"}}

@@ -54,12 +54,12 @@ def test_a_network_starts_from_a_supernet(nascli: Nascli, supernet: Path) -> Non
 
 
 def test_ones_own_model(nascli: Nascli) -> None:
-    Path("mine.py").write_text(
+    Path("my_network.py").write_text(
         "from torch import nn\n"
         "def net(width=4):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.ReLU(), nn.Linear(width, 4))\n"
     )
-    arguments = ["--model", "mine:net", "--data", "tests.toy_images:corners", *SHORT]
+    arguments = ["--model", "my_network:net", "--data", "tests.toy_images:corners", *SHORT]
     assert nascli("train", *arguments, "--set", "space.arguments.width=6", "--out", "a").code == 0
     assert Run.open(Path("a")).front["members"][0]["values"]["params"] == 16 * 6 + 6 + 6 * 4 + 4
 
