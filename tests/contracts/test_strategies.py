@@ -44,7 +44,7 @@ def label(variant: tuple[str, dict[str, Any]]) -> str:
 
 def span(variant: tuple[str, dict[str, Any]], trials: int) -> int:
     """So many trials; far fewer where a proposal takes a second."""
-    return min(trials, 12) if "gp" in variant[1].values() else trials
+    return min(trials, 8) if "gp" in variant[1].values() else trials
 
 
 every = pytest.mark.parametrize("variant", [*(pytest.param(v, id=label(v)) for v in VARIANTS), SLOW])
