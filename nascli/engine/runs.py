@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,12 +102,6 @@ def name(command: str, *parts: str) -> str:
     """A new folder name: time, what it is, four random digits against a collision."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return "-".join([stamp, command, *parts, secrets.token_hex(2)])
-
-
-def listing(root: Path) -> Iterator[Run]:
-    """The runs below a folder, oldest first by name."""
-    for path in sorted(root.glob("*/run.json")):
-        yield Run.open(path.parent)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
