@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from nascli import plugins
-from nascli.errors import SettingsError, UnsupportedError
+from nascli.errors import SettingsError, UnsupportedError, did_you_mean
 from search_spaces.tabulated import Tabulated
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def parse(text: str, space: SearchSpace) -> Objective:
         objective = column(name, goal or known_goal, unit)
     else:
         if columns and ":" not in name:
-            raise SettingsError(f"The table has no column {name!r}; there are {', '.join(sorted(columns))}.")
+            raise SettingsError(f"The table has no column {name!r}.{did_you_mean(name, columns)}")
         objective = plugins.load("objective", name)
         if not isinstance(objective, Objective):
             raise SettingsError(f"{name!r} is a {type(objective).__name__}, not an Objective.")
