@@ -123,7 +123,7 @@ class TestColumns:
         assert trial.costs == () and "was not measured" in trial.error
 
     def test_a_column_that_is_not_there(self, space: TableSpace) -> None:
-        with pytest.raises(SettingsError, match=r"The table has no column 'latency_ms'\. There are accuracy, edge_ms\."):
+        with pytest.raises(SettingsError, match=r"no column 'latency_ms'\. There are accuracy, edge_ms\."):
             parse("latency_ms", space)
         assert parse("tests.toys:SIZE", space) == SIZE
 
