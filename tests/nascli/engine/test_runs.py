@@ -7,25 +7,10 @@ import pytest
 
 from nascli.engine import runs
 from nascli.engine.archive import Front
-from nascli.engine.network import Network
-from nascli.engine.objectives import judge
-from nascli.engine.protocol import Trial
 from nascli.engine.runs import Run
-from nascli.engine.writer import Writer
 from nascli.errors import RunError, RunFormatError
-from tests.toys import ERROR, SIZE, TABLE, toy_task
-
-SETTINGS = {"seed": 0, "strategy": {"name": "random", "batch": 4}, "budget": {"evaluations": 3}}
-
-
-def write(path: Path, command: str = "search", **changes: object) -> Writer:
-    return Writer(path, command=command, resolved=SETTINGS | changes, header={"fingerprint": TABLE.fingerprint})
-
-
-def trial(number: int) -> Trial:
-    values = {"error": float(number), "size": 1.0}
-    network = Network(TABLE.smallest, tag=str(number))
-    return Trial(number, network.key, network, values, *judge(values, toy_task().objectives), seconds=0.25)
+from tests.toy_journal import trial, write
+from tests.toys import ERROR, SIZE, toy_task
 
 
 def test_limits_are_judged_afresh(tmp_path: Path) -> None:

@@ -8,25 +8,11 @@ import pytest
 import torch
 
 from nascli.engine import writer
-from nascli.engine.network import Network
-from nascli.engine.objectives import judge
-from nascli.engine.protocol import Trial
 from nascli.engine.runs import Run
 from nascli.engine.writer import Writer
 from nascli.errors import RunBusyError, RunConflictError, RunError, RunFormatError
-from tests.toys import TABLE, toy_task
-
-SETTINGS = {"seed": 0, "strategy": {"name": "random", "batch": 4}, "budget": {"evaluations": 3}}
-
-
-def write(path: Path, command: str = "search", **changes: object) -> Writer:
-    return Writer(path, command=command, resolved=SETTINGS | changes, header={"fingerprint": TABLE.fingerprint})
-
-
-def trial(number: int) -> Trial:
-    values = {"error": float(number), "size": 1.0}
-    network = Network(TABLE.smallest, tag=str(number))
-    return Trial(number, network.key, network, values, *judge(values, toy_task().objectives), seconds=0.25)
+from tests.toy_journal import SETTINGS, trial, write
+from tests.toys import toy_task
 
 
 def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
