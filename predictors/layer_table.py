@@ -42,13 +42,18 @@ class LayerTime(NamedTuple):
 class Table:
     """The look-up: the sum of the layers' latencies in a JSON file that `write_table` wrote.
 
-    The file holds {"format": 1, "machine": {...}, "layers": [{"layer", "inputs", "ms", "iqr_ms"}, ...]}.
+    The file holds {"format": 1, "machine": {...}, "layers": [{"layer", "inputs", "ms", "iqr_ms"}, ...]}. Raises
+    ScoreError for a file that is no table.
     """
 
     path: str
 
+    def __post_init__(self) -> None:
+        # Read at once: a table that is none would otherwise fail every network of a search, one by one.
+        self._times()
+
     def __call__(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Reading:
-        """See `LatencyModel`. Raises ScoreError for a file that is no table, or naming a layer that it lacks."""
+        """See `LatencyModel`. Raises ScoreError naming a layer that the table lacks."""
         known = self._times()
         keys = [call.key for call in _calls(model, inputs, known=known)]
         missing = sorted({key for key in keys if key not in known})

@@ -169,6 +169,11 @@ def test_limits_that_nothing_meets(refused: Callable[..., str]) -> None:
     assert json.loads(Path("a/front.json").read_text())["members"] == []
 
 
+def test_a_latency_table_that_is_not_there(refused: Callable[..., str]) -> None:
+    given = [*COUNTED, "--latency", "table", "--set", "latency.path=none.json"]
+    assert "latency 'table': The latency table 'none.json' can't be read" in refused("SETTINGS", 2, *given)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what must be missing")
 def test_a_device_that_is_not_there(refused: Callable[..., str]) -> None:
     assert "there is no 'cuda:0'; give --device cpu" in refused("UNSUPPORTED", 5, *COUNTED, "--device", "cuda:0")

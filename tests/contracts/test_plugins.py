@@ -18,7 +18,7 @@ SETTINGS = [(kind, name) for kind, name in EVERY if kind != "objective"]
 GIVEN: dict[tuple[str, str], dict[str, Any]] = {
     ("space", "module"): {"path": "torch.nn:Identity"},
     ("space", "table"): {"path": "table.csv"},
-    ("latency", "table"): {"path": "layers.csv"},
+    ("latency", "table"): {"path": "layers.json"},
     ("latency", "roofline"): {"gflops": 50.0, "gbytes_per_s": 10.0},
     ("data", "folder"): {"path": "images"},
     ("data", "npz"): {"path": "images.npz"},
@@ -38,6 +38,7 @@ def test_loads_and_says_what_it_is(kind: str, name: str) -> None:
 def test_settings_survive_toml(kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "table.csv").write_text("choice.width,accuracy\n1,80\n2,90\n")
+    (tmp_path / "layers.json").write_text('{"format": 1, "machine": {}, "layers": []}')
     cls = plugins.load(kind, name)
     assert dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
     plugin = settings.build(cls, GIVEN.get((kind, name), {}), where=name)
