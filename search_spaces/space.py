@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.cells import CellGraph
 from search_spaces.choices import Architecture, ChoiceTable
 
 Gates = Mapping[str, Tensor]
@@ -77,6 +78,18 @@ class SearchSpace(ABC):
     def signature(self) -> Signature:
         """What the networks read and return."""
 
+    def parse(self, text: str) -> Architecture:
+        """The architecture that a text names: what `str` wrote, or what `field` did. Raises ArchitectureError."""
+        return self.table.parse(text)
+
+    def field(self, arch: Architecture) -> str:
+        """The architecture as its own field writes it; `str` where there is no such custom."""
+        return str(arch)
+
+    def equivalent(self, arch: Architecture) -> Architecture:
+        """The architecture that stands for all that compute the same function; most stand for themselves alone."""
+        return arch
+
     @abstractmethod
     def build(self, arch: Architecture) -> nn.Module:
         """A plain network with fresh weights, `forward(*inputs)`; it knows nothing of the space."""
@@ -88,6 +101,15 @@ class SearchSpace(ABC):
     @abstractmethod
     def inherit(self, supernet: nn.Module, arch: Architecture) -> dict[str, Tensor]:
         """The state dict for `build(arch)`, cut from the supernet; tensors are copies on the supernet's device."""
+
+
+@runtime_checkable
+class CellSpace(Protocol):
+    """A space whose architectures are small graphs, which predictors can read as such."""
+
+    def graph(self, arch: Architecture) -> CellGraph:
+        """The cell: who feeds whom, and what each node computes."""
+        ...
 
 
 @runtime_checkable

@@ -39,6 +39,13 @@ class Space:
 
     table: ChoiceTable
 
+    def parse(self, text: str) -> Architecture:
+        return self.table.parse(text)
+
+    def equivalent(self, arch: Architecture) -> Architecture:
+        """All that are as wide compute the same, say."""
+        return self.table.canonical([*arch.options[:-1], self.table.choices[-1].options[0]])
+
 
 def never(subject: object, task: Task) -> float:
     raise RuntimeError("strategies don't measure")

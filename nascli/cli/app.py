@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from nascli import __version__
-from nascli.cli import config, console, doctor, export, log, plugins, resume, runs, search, spaces, train
+from nascli.cli import config, console, doctor, export, log, plugins, resume, runs, score, search, spaces, train
 from nascli.errors import Interrupted, NascliError
 from predictors import ScoreError
 from search_spaces import ArchitectureError, SpaceError
@@ -42,6 +42,7 @@ def root(
 
 app.command()(train.train)
 app.command()(search.search)
+app.command()(score.score)
 app.command()(resume.resume)
 app.command()(export.export)
 app.command()(doctor.doctor)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nascli import plugins
 from nascli.cli import console
 from nascli.cli.interrupt import interruption
 from nascli.cli.log import to_file
-from nascli.errors import Interrupted, NascliError
+from nascli.errors import Interrupted, NascliError, SettingsError
 
 if TYPE_CHECKING:
     from nascli.engine.plan import Prepared
@@ -25,11 +26,24 @@ After = Callable[["Prepared", "Writer", "Sequence[Trial]", Callable[[], bool]], 
 """What a command does with the front before the run is finished."""
 
 
-def carry_out(command: str, prepared: Prepared, *, out: Path | None, after: After) -> Run:
-    """The finished run of a command; marks it interrupted or failed on the way out if it comes to that."""
+def carry_out(
+    command: str,
+    prepared: Prepared,
+    *,
+    out: Path | None,
+    after: After,
+    workers: int = 1,
+    total: int | None = None,
+) -> Run:
+    """The finished run of a command; marks it interrupted or failed on the way out if it comes to that.
+
+    `total` is how many networks there are to measure, where no budget says so. Raises SettingsError if the workers
+    would falsify what they measure.
+    """
     from nascli.engine import plan, runs
     from nascli.engine.writer import Writer
 
+    _check_workers(prepared, workers)
     names = [prepared.resolved["strategy"]["name"], prepared.resolved["space"]["name"]]
     path = out or Path("runs") / runs.name(command, *(n.rpartition(":")[2] for n in names))
     with (
@@ -40,7 +54,7 @@ def carry_out(command: str, prepared: Prepared, *, out: Path | None, after: Afte
         console.note(f"{command}: writing {path}")
         log.info("%s, %.1f s into the run", command, run.elapsed_s)
         try:
-            _drive(command, prepared, run, after, stop)
+            _drive(command, prepared, run, after, stop, workers=workers, total=total)
         except (Interrupted, KeyboardInterrupt) as error:
             _end(run, "interrupted", error)
             raise Interrupted(f"{str(error) or 'Stopped at once.'} Go on with: nascli resume {path}") from None
@@ -79,13 +93,35 @@ def _probes(prepared: Prepared) -> list[dict[str, Any]]:
     return [{"arch": t.key, **t.values, "seconds": round(t.seconds, 6)} for t in trials]
 
 
-def _drive(command: str, prepared: Prepared, run: Writer, after: After, stop: Callable[[], bool]) -> None:
+def _check_workers(prepared: Prepared, workers: int) -> None:
+    named = plugins.target("latency", prepared.resolved["latency"]["name"])
+    timed = any(o.name == "latency_ms" for o in (*prepared.task.objectives, *prepared.task.recorded))
+    if workers > 1 and timed and named == plugins.target("latency", "measured"):
+        raise SettingsError(
+            f"--workers {workers}: networks that run side by side slow each other down, so that latency_ms can't be "
+            "timed; give --workers 1, or another latency model: --latency roofline or table."
+        )
+
+
+def _drive(
+    command: str,
+    prepared: Prepared,
+    run: Writer,
+    after: After,
+    stop: Callable[[], bool],
+    *,
+    workers: int,
+    total: int | None,
+) -> None:
     from nascli.engine.drive import drive
-    from nascli.engine.executors import inline
+    from nascli.engine.executors import executor
 
     budget = prepared.budget
-    with console.progress(command, total=budget.evaluations, limit_s=budget.seconds) as observe:
-        front = drive(prepared.strategy, prepared.task, run, inline, budget=budget, observe=observe, stop=stop)
+    with (
+        console.progress(command, total=budget.evaluations or total, limit_s=budget.seconds) as observe,
+        executor(workers) as evaluate,
+    ):
+        front = drive(prepared.strategy, prepared.task, run, evaluate, budget=budget, observe=observe, stop=stop)
     after(prepared, run, front, stop)
 
 

@@ -27,6 +27,9 @@ Evaluations = Annotated[
 ]
 TimeLimit = Annotated[str | None, typer.Option("--time-limit", help="Stop after so long: 90s, 30m, 1h30m.")]
 Latency = Annotated[str | None, typer.Option("--latency", help="Latency model: measured, roofline or table.")]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, help="Measure so many networks at once, each in a process with one thread.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random (default 0).")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:0 (default auto).")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; an existing run is continued.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +10,12 @@ import typer
 from nascli.cli import options
 from nascli.cli.flags import layered
 from nascli.cli.log import be_verbose
+from nascli.cli.score import run_score
 from nascli.cli.search import run_search
 from nascli.cli.train import run_training
 from nascli.errors import RunFormatError, SettingsError
 
-COMMANDS = {"search": run_search, "train": run_training}
+COMMANDS: Mapping[str, Callable[..., None]] = {"score": run_score, "search": run_search, "train": run_training}
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Train for so many passes over the images in all.")]
 
 
@@ -22,6 +24,7 @@ def resume(
     evaluations: options.Evaluations = None,
     epochs: Epochs = None,
     time_limit: options.TimeLimit = None,
+    workers: options.Workers = 1,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -40,6 +43,8 @@ def resume(
     if command == "train":
         flags: dict[str, Any] = {"--epochs strategy.epochs": epochs, "--time-limit strategy.time_limit_s": limit_s}
         strange = "--evaluations" if evaluations is not None else ""
+        if workers > 1:
+            raise SettingsError("--workers measures networks side by side, but nascli train has one in hand.")
     else:
         flags = {"--evaluations budget.evaluations": evaluations, "--time-limit budget.seconds": limit_s}
         strange = "--epochs" if epochs is not None else ""
@@ -48,4 +53,5 @@ def resume(
             f"{strange} is no budget of nascli {command}; give {' or '.join(f.split()[0] for f in flags)}."
         )
     layers = layered(defaults={}, config=[run / "settings.toml"], flags=flags, sets=None)
-    COMMANDS[command](layers, out=run, as_json=as_json, asked="resume")
+    more = {} if command == "train" else {"workers": workers}
+    COMMANDS[command](layers, out=run, as_json=as_json, asked="resume", **more)

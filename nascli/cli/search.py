@@ -41,6 +41,7 @@ def search(
     evaluations: options.Evaluations = None,
     time_limit: options.TimeLimit = None,
     latency: options.Latency = None,
+    workers: options.Workers = 1,
     seed: options.Seed = None,
     device: options.Device = None,
     out: options.Out = None,
@@ -74,7 +75,7 @@ def search(
     if dry_run:
         console.facts("search", rehearse(_prepared(layers)), as_json=as_json)
     else:
-        run_search(layers, out=out, as_json=as_json)
+        run_search(layers, out=out, as_json=as_json, workers=workers)
 
 
 def complete(layers: Layers) -> Layers:
@@ -86,13 +87,13 @@ def complete(layers: Layers) -> Layers:
     return layers
 
 
-def run_search(layers: Layers, *, out: Path | None, as_json: bool, asked: str = "search") -> None:
+def run_search(layers: Layers, *, out: Path | None, as_json: bool, asked: str = "search", workers: int = 1) -> None:
     """Carry a search out and print its front; `asked` is the command that was typed.
 
     Raises InfeasibleError if nothing met the limits.
     """
     prepared = _prepared(layers)
-    run = carry_out("search", prepared, out=out, after=_finish)
+    run = carry_out("search", prepared, out=out, after=_finish, workers=workers)
     check_feasible(run, prepared.task)
     if as_json:
         console.document(asked, {"run": str(run.path), "front": run.front})

@@ -105,11 +105,11 @@ def _prepared(layers: Layers) -> Prepared:
     from nascli.engine.plan import prepare
 
     prepared = prepare(layers, kind="recipe")
-    table = prepared.task.space.table
+    space = prepared.task.space
     if arch := prepared.resolved["strategy"].get("arch"):
-        table.parse(arch)
-    if table.size == 1:
-        prepared.task.space.build(table.largest)
+        space.parse(arch)
+    if space.table.size == 1:
+        space.build(space.table.largest)
     return prepared
 
 

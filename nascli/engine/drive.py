@@ -15,6 +15,7 @@ from typing import Any
 from nascli.engine.archive import Front
 from nascli.engine.network import Network
 from nascli.engine.protocol import Evaluate, Step, Strategy, Trial
+from nascli.engine.scored import Scores
 from nascli.engine.task import Task
 from nascli.engine.writer import Writer
 from nascli.errors import Interrupted, NascliError
@@ -78,6 +79,7 @@ def drive(
     and Interrupted is raised. A step that the budget cuts short is the last.
     """
     memory = _Memory(run, task, budget)
+    scores = Scores(run, task)
     state = run.state()
     saved = time.monotonic()
     stale = 0
@@ -88,6 +90,14 @@ def drive(
                 step = next(search) if reply is None else search.send(reply)
             except StopIteration:
                 break
+            if step.proxy:
+                reply = scores.answer(step, evaluate, stop=lambda: stop() or memory.late())
+                observe(Event(*memory.facts(), step))
+                if stop():
+                    raise Interrupted("The run was interrupted; all that was measured is kept.")
+                if len(reply) < len(step.candidates):
+                    break
+                continue
             fresh = memory.unknown(step.candidates)
             allowed = fresh[: memory.left()]
             for trial in evaluate(allowed, task):
@@ -107,7 +117,7 @@ def drive(
                 raise Interrupted("The run was interrupted; all that was measured is kept.")
             if any(c.key not in memory.known for c in step.candidates):
                 break
-            stale = stale + 1 if step.candidates and not fresh else 0
+            stale = stale + 1 if step.candidates and not fresh and not memory.replayed(step.candidates) else 0
             reply = [memory.known[c.key] for c in step.candidates]
     memory.write_front()
     return memory.front.members
@@ -124,7 +134,14 @@ class _Memory:
         self._failed = 0
         for trial in run.run.trials(task):
             self._take(trial)
+        self._earlier = set(self.known)
         run.keep_networks({m.number for m in self.front.members})
+
+    def replayed(self, networks: Sequence[Network]) -> bool:
+        """Whether an earlier process measured one of these, asked for by this one only now: no sign of running dry."""
+        asked = {n.key for n in networks} & self._earlier
+        self._earlier -= asked
+        return bool(asked)
 
     def unknown(self, networks: Sequence[Network]) -> list[Network]:
         return list({n.key: n for n in networks if n.key not in self.known}.values())

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,10 +19,13 @@ from nascli.data import Data, Split
 from nascli.engine import checkpoints
 from nascli.engine.network import Network
 from nascli.engine.objectives import judge
+from nascli.engine.probing import probe
 from nascli.engine.protocol import Trial
 from nascli.engine.task import Task
 from nascli.errors import DataError, NascliError, UnsupportedError
+from predictors import ScoreError
 from predictors.cost import Cost, count
+from predictors.probe import Probe
 from search_spaces.errors import SpaceError
 from search_spaces.space import SearchSpace
 from search_spaces.tabulated import Tabulated
@@ -65,6 +69,13 @@ class Subject:
         return (torch.zeros(1, *signature.shape, device=self.task.device),)
 
     @cached_property
+    def probes(self) -> list[Probe]:
+        """The network as initialised, under the probe: one for each fresh initialisation that the task asks for."""
+        task = self.task
+        models = [self.structure, *(assemble(self.network, task, again=i) for i in range(1, task.probing.repeats))]
+        return [probe(self.network.arch, model, task) for model in models]
+
+    @cached_property
     def cost(self) -> Cost:
         """Parameters, MACs and bytes, counted."""
         return count(self.structure, self.example)
@@ -84,11 +95,15 @@ class Subject:
         return self.task.space.look_up(self.network.arch, column)
 
 
-def assemble(network: Network, task: Task) -> nn.Module:
-    """The module on the task's device: with its own tensors, else the supernet's, else fresh ones by seed and key."""
+def assemble(network: Network, task: Task, *, again: int = 0) -> nn.Module:
+    """The module on the task's device: with its own tensors, else the supernet's, else fresh ones by seed and key.
+
+    `again` tells further fresh initialisations apart.
+    """
+    stream = f"init/{network.key}" + (f"/{again}" if again else "")
     # Networks are made on the CPU; torch.manual_seed would also reset the generators of all GPUs.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(task.entropy(f"init/{network.key}"))
+        torch.default_generator.manual_seed(task.entropy(stream))
         if network.tensors is None and task.supernet is not None:
             source = supernet(task.space, task.supernet, task.device)
             inherited = task.space.inherit(source, network.arch)
@@ -120,17 +135,26 @@ def measure(network: Network, task: Task) -> Trial:
     """The trial of one network: objectives by price, none after the first broken limit; a failure is a trial too."""
     subject = Subject(network, task)
     values: dict[str, float] = {}
+    vectors: dict[str, np.ndarray] = {}
+    missing: dict[str, str] = {}
     error = ""
     started = time.perf_counter()
     try:
-        for objective in sorted(task.objectives, key=lambda o: o.price):
-            reading = objective.measure(subject, task)
+        for objective in sorted((*task.objectives, *task.recorded), key=lambda o: o.price):
+            try:
+                reading = objective.measure(subject, task)
+            except ScoreError as unscored:
+                # What one proxy cannot score, another one may: the reason is kept and the rest measured.
+                missing[objective.name] = str(unscored)
+                continue
             found = dict(reading) if isinstance(reading, Mapping) else {objective.name: reading}
-            values |= {name: float(value) for name, value in found.items() if math.isfinite(value)}
+            vectors |= {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+            numbers = {name: float(value) for name, value in found.items() if name not in vectors}
+            values |= {name: value for name, value in numbers.items() if math.isfinite(value)}
             if objective.name not in values:
-                error = f"{objective.name} is {found.get(objective.name, 'missing')}"
+                error = f"{objective.name} is {numbers.get(objective.name, 'missing')}"
                 break
-            if objective.violation(values[objective.name]):
+            if objective in task.objectives and objective.violation(values[objective.name]):
                 break
     except NascliError:
         raise
@@ -144,8 +168,9 @@ def measure(network: Network, task: Task) -> Trial:
         first = str(failure).strip().partition("\n")[0][:200]
         said = f"{type(failure).__name__}: {first}" if first else type(failure).__name__
         error = "out of memory" if "allocate memory" in str(failure) else said
-    costs, error, violation = judge(values, task.objectives, error)
-    return Trial(-1, network.key, network, values, costs, error, violation, time.perf_counter() - started)
+    costs, error, violation = judge(values, task.objectives, error, missing)
+    seconds = time.perf_counter() - started
+    return Trial(-1, network.key, network, values, costs, error, violation, seconds, missing, vectors)
 
 
 def _data(task: Task) -> Data:

@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from nascli import plugins
 from nascli.errors import SettingsError, UnsupportedError, did_you_mean
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from nascli.engine.task import Task
     from search_spaces.space import SearchSpace
 
-Measure = Callable[["Subject", "Task"], "float | Mapping[str, float]"]
-"""The value in the objective's unit, or several named values of which the objective's own is one."""
+Measure = Callable[["Subject", "Task"], "float | Mapping[str, float | np.ndarray]"]
+"""The value in the objective's unit, or several named ones of which the objective's own is one; arrays are vectors."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,22 @@ def latency_ms(subject: Subject, task: Task) -> Mapping[str, float]:
 
 
 def judge(
-    values: Mapping[str, float], objectives: Sequence[Objective], error: str = ""
+    values: Mapping[str, float],
+    objectives: Sequence[Objective],
+    error: str = "",
+    missing: Mapping[str, str] | None = None,
 ) -> tuple[tuple[float, ...], str, float]:
-    """Costs, error and violation of a network by what was measured of it, now or when it was journalled."""
+    """Costs, error and violation of a network by what was measured of it, now or when it was journalled.
+
+    `missing` says why an objective has no value.
+    """
     for objective in objectives:
         if objective.name in values and (violation := objective.violation(values[objective.name])):
             reading = f"{objective.name}={values[objective.name]:.6g} {objective.unit}".rstrip()
             return (), error or f"{reading} breaks the limit {objective}", violation
-    if not error and (missing := [o.name for o in objectives if o.name not in values]):
-        error = f"{', '.join(missing)} was not measured"
+    if not error and (absent := [o.name for o in objectives if o.name not in values]):
+        reason = (missing or {}).get(absent[0], "")
+        error = f"{absent[0]}: {reason}" if reason else f"{', '.join(absent)} was not measured"
     if error:
         return (), error, float("inf")
     return tuple(o.cost(values[o.name]) for o in objectives), "", 0.0
@@ -121,29 +130,41 @@ def _looked_up(name: str, subject: Subject, task: Task) -> float:
     return subject.look_up(name)
 
 
-def parse(text: str, space: SearchSpace) -> Objective:
-    """The objective that "accuracy", "latency_ms<=5" or "package.module:OBJECTIVE:min" means.
+def parse(text: str, space: SearchSpace, proxies: Mapping[str, Mapping[str, Any]] | None = None) -> Objective:
+    """The objective that "accuracy", "latency_ms<=5", "gradsign" or "package.module:OBJECTIVE:min" means.
 
-    A `table` space's own columns come before the built-in names. Raises SettingsError for unknown names, and for a
-    limit on the wrong side ("accuracy<=70": the limit is the worst value allowed).
+    A measured space's own columns come before the built-in objectives, and those before proxies, whose settings are in
+    `proxies`. Raises SettingsError for unknown names, and for a limit on the wrong side ("accuracy<=70": the limit is
+    the worst value allowed).
     """
     found = _SPEC.fullmatch(text.strip())
     if not found:
         raise SettingsError(f"{text!r} is no objective; write NAME, NAME:min, NAME<=LIMIT or NAME>=LIMIT.")
-    name = found["name"]
     goal: Literal["min", "max"] | None = found["goal"]  # type: ignore[assignment]
+    objective = _named(found["name"], space, proxies or {})
+    objective = replace(objective, goal=goal or objective.goal)
+    return objective if found["limit"] is None else replace(objective, limit=_limit(text, objective, found))
+
+
+def _named(name: str, space: SearchSpace, proxies: Mapping[str, Mapping[str, Any]]) -> Objective:
     columns = space.columns if isinstance(space, Tabulated) else {}
     if name in columns:
-        known_goal, unit = columns[name]
-        objective = column(name, goal or known_goal, unit)
-    else:
-        if columns and ":" not in name:
-            raise SettingsError(f"The table has no column {name!r}.{did_you_mean(name, columns)}")
-        objective = plugins.load("objective", name)
-        if not isinstance(objective, Objective):
-            raise SettingsError(f"{name!r} is a {type(objective).__name__}, not an Objective.")
-        objective = replace(objective, goal=goal or objective.goal)
-    return objective if found["limit"] is None else replace(objective, limit=_limit(text, objective, found))
+        return column(name, *columns[name])
+    networks = space.signature.kind != "table"
+    if columns and not networks and ":" not in name:
+        raise SettingsError(f"The table has no column {name!r}.{did_you_mean(name, columns)}")
+    known = plugins.names("objective")
+    if ":" not in name and name not in known and networks:
+        scores = plugins.names("proxy")
+        if name not in scores:
+            raise SettingsError(f"No objective is called {name!r}.{did_you_mean(name, [*known, *scores, *columns])}")
+        from nascli.engine.scores import of_proxy
+
+        return of_proxy(name, proxies.get(name, {}))
+    objective = plugins.load("objective", name)
+    if not isinstance(objective, Objective):
+        raise SettingsError(f"{name!r} is a {type(objective).__name__}, not an Objective.")
+    return objective
 
 
 def _limit(text: str, objective: Objective, found: re.Match[str]) -> float:

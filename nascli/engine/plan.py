@@ -10,7 +10,7 @@ from typing import Any
 
 from nascli import plugins, settings
 from nascli.engine.drive import Budget
-from nascli.engine.task import Task
+from nascli.engine.task import Probing, Task
 from nascli.errors import DataError, SettingsError, UnsupportedError
 from nascli.settings import Layers
 
@@ -27,6 +27,12 @@ class Plan:
     latency: Values = field(default_factory=lambda: {"name": "measured"})
     budget: Values = field(default_factory=dict)
     objectives: tuple[str, ...] = ()
+    record: tuple[str, ...] = ()
+    """What else is measured and journalled, though no objective."""
+    probe: Values = field(default_factory=dict)
+    """How proxies look at networks: examples, repeats."""
+    proxy: Values = field(default_factory=dict)
+    """By a proxy's name, its settings."""
     supernet: str = ""
     seed: int = 0
     device: str = "auto"
@@ -63,10 +69,13 @@ def prepare(layers: Layers, *, kind: str) -> Prepared:
     space = _space(plan.space, layers, data)
     latency = _plugin("latency", plan.latency, layers, "latency")
     from nascli.engine.objectives import parse
+    from nascli.engine.scores import of_record
 
-    objectives = tuple(parse(text, space) for text in plan.objectives)
+    proxies = _proxies(plan.proxy)
+    objectives = tuple(parse(text, space, proxies) for text in plan.objectives)
     if len({o.name for o in objectives}) < len(objectives):
         raise SettingsError(f"An objective is given twice in {', '.join(plan.objectives)}; give each once.")
+    recorded = [of_record(text, space, proxies) for text in plan.record]
     supernet = Path(plan.supernet).resolve() if plan.supernet else None
     if supernet is not None and not supernet.exists():
         raise DataError(f"There is no supernet {plan.supernet!r}; train one with nascli train --out {plan.supernet}.")
@@ -74,12 +83,15 @@ def prepare(layers: Layers, *, kind: str) -> Prepared:
         space=space,
         data=data,
         objectives=objectives,
+        recorded=tuple(o for o in recorded if o.name not in {named.name for named in objectives}),
         device=device,
         seed=plan.seed,
         supernet=supernet,
         latency=latency,
         calibration=plan.calibration,
         batch_size=plan.batch_size,
+        probing=settings.build(Probing, plan.probe, where="probe", origins=layers.under("probe"), table="probe"),
+        proxies=proxies,
     )
     resolved = settings.plain(replace(plan, device=device, supernet=str(supernet or "")))
     for part, made, name in (
@@ -137,6 +149,14 @@ def budget_of(values: Mapping[str, Any], layers: Layers) -> Budget:
     if "seconds" in values:
         values["seconds"] = settings.seconds(values["seconds"])
     return settings.build(Budget, values, where="budget", origins=layers.under("budget"))
+
+
+def _proxies(values: Mapping[str, Any]) -> Mapping[str, Values]:
+    for name, given in values.items():
+        plugins.target("proxy", name)
+        if not isinstance(given, dict):
+            raise SettingsError(f"proxy.{name}={given!r} is no table of settings; write proxy.{name}.SETTING=VALUE.")
+    return values
 
 
 def _plugin(kind: str, values: Mapping[str, Any], layers: Layers, part: str) -> Any:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from nascli.engine.network import Network
     from nascli.engine.task import Task
@@ -38,6 +40,10 @@ class Trial:
     violation: float = 0.0
     """How far beyond the broken limit, relative to it; 0 if none was broken, infinite if measuring failed."""
     seconds: float = 0.0
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What could not be scored, and why, in one sentence each."""
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    """What was found layer by layer, by name, [layers, statistics]."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,10 @@ class Step:
     """What there is to tell: loss, epoch, temperature. `progress` in [0, 1] moves the bar of a training method."""
     state: Callable[[], Mapping[str, Any]] | None = None
     """How to continue from here (tensors, numbers, strings, lists, dicts); called only when the engine saves."""
+    proxy: str = ""
+    """Not empty: please only score the candidates by this proxy. A reply then has one cost, to be minimised whatever
+    the proxy's goal. Scores are remembered apart: they are no evaluations, and no members of the front.
+    """
 
 
 Search = Generator[Step, Sequence[Trial], None]

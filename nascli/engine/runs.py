@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from nascli import __version__
 from nascli.engine.files import read_json, read_rows
 from nascli.engine.network import Network, restore
@@ -58,6 +60,11 @@ class Run:
     def finals(self) -> dict[str, dict[str, float]]:
         """Network key -> what was measured once, at the end, on the test split."""
         return {row["key"]: row["values"] for row in read_rows(self.path / "finals.jsonl")}
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        """One row a score that the strategy asked for on its way."""
+        return read_rows(self.path / "scores.jsonl")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -120,4 +127,8 @@ def _trial(row: Mapping[str, Any], task: Task) -> Trial:
     network = restore(row, task.space)
     # A broken limit is judged afresh, so only errors of measuring are taken from the journal.
     costs, error, violation = judge(row["values"], task.objectives, row["error"])
-    return Trial(row["n"], row["key"], network, row["values"], costs, error, violation, row["seconds"])
+    vectors = {name: np.array(value) for name, value in row.get("vectors", {}).items()}
+    missing = row.get("missing", {})
+    return Trial(
+        row["n"], row["key"], network, row["values"], costs, error, violation, row["seconds"], missing, vectors
+    )

@@ -112,6 +112,9 @@ def standalone(model: nn.Module, example: tuple[Tensor, ...], *, title: str) -> 
     """
     try:
         traced = fx.symbolic_trace(model)
+        for node in traced.graph.nodes:
+            # Annotations in the model's own code would be written out as names that the file does not have.
+            node.type = None
         ShapeProp(traced).propagate(*example)
     except (fx.proxy.TraceError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

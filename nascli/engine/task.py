@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.random import Generator
@@ -18,12 +19,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Probing:
+    """How networks are probed: on how many examples a batch, and how many fresh initialisations are averaged."""
+
+    examples: int = 64
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("examples", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
 class Task:
     """Everything that a strategy and an evaluation may depend on; can be sent to a worker process."""
 
     space: SearchSpace
     data: Data | None = None
     objectives: tuple[Objective, ...] = ()
+    recorded: tuple[Objective, ...] = ()
+    """Measured and journalled too, but of no account: no costs, no limits, no front."""
     device: str = "cpu"
     seed: int = 0
     supernet: Path | None = None
@@ -33,6 +49,9 @@ class Task:
     """Training examples from which BatchNorm statistics are re-estimated after inheriting."""
     batch_size: int = 256
     """Examples a forward pass when measuring."""
+    probing: Probing = Probing()
+    proxies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of proxies by their name; a proxy that is not here has its defaults."""
 
     def rng(self, stream: str) -> Generator:
         """An independent generator for a named purpose: adding a draw in one place moves no other."""

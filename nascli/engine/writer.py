@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 BUDGETS = {
     "search": ("budget.",),
+    "score": ("budget.", "report.", "strategy.archs:", "strategy.file:", "strategy.sample:"),
     "train": ("budget.", "strategy.epochs:", "strategy.steps:", "strategy.time_limit_s:"),
 }
 """By command, the settings that may change when a run goes on: how far, not what is found on the way."""
 
-_UNFINISHED = re.compile(r"lock|settings\.toml|(trials|steps|finals)\.jsonl|\..*\.part")
+_UNFINISHED = re.compile(r"lock|settings\.toml|(trials|steps|finals|scores)\.jsonl|\..*\.part")
 """What there may be before there is a run.json."""
 
 
@@ -60,7 +61,7 @@ class Writer:
                 _refuse_changes(Run.open(path), command, resolved, str(header["fingerprint"]))
             self._started = time.monotonic() - float(self._header["elapsed_s"])
             self._trials, self._steps = Journal(path / "trials.jsonl"), Journal(path / "steps.jsonl")
-            self._finals = Journal(path / "finals.jsonl")
+            self._finals, self._scores = Journal(path / "finals.jsonl"), Journal(path / "scores.jsonl")
             self._told = len(read_rows(path / "steps.jsonl"))
             self.mark("running")
         except BaseException:
@@ -71,7 +72,7 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for journal in (self._trials, self._steps, self._finals):
+        for journal in (self._trials, self._steps, self._finals, self._scores):
             journal.close()
         self._lock.release()
 
@@ -93,11 +94,20 @@ class Writer:
     def record(self, trial: Trial) -> None:
         """Append one trial to the journal; it survives a kill from now on."""
         row = {"n": trial.number, "key": trial.key, **trial.network.describe(), "values": dict(trial.values)}
-        self._trials.append({**row, "seconds": round(trial.seconds, 6), "error": trial.error})
+        row |= {"seconds": round(trial.seconds, 6), "error": trial.error}
+        # Most trials have neither, and their rows stay short.
+        row |= {"missing": dict(trial.missing)} if trial.missing else {}
+        row |= {"vectors": {n: v.tolist() for n, v in trial.vectors.items()}} if trial.vectors else {}
+        self._trials.append(row)
+
+    def record_score(self, proxy: str, trial: Trial) -> None:
+        """Append one score that a strategy asked for."""
+        self._scores.append({"proxy": proxy, "key": trial.key, "values": dict(trial.values), "error": trial.error})
 
     def sync(self) -> None:
         """Make what was recorded survive a power cut."""
         self._trials.sync()
+        self._scores.sync()
 
     def tell(self, metrics: Mapping[str, float]) -> None:
         """Append what a strategy had to tell."""

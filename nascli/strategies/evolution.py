@@ -1,18 +1,19 @@
 """Evolution: keep the networks that nothing beats and are unlike each other, cross them, change a choice, repeat.
 
 Selection is pymoo's (Blank & Deb 2020), behind ask and tell: NSGA-II (Deb et al. 2002), NSGA-III (Deb & Jain 2014),
-SMS-EMOA (Beume et al. 2007), AGE-MOEA-II (Panichella 2022).
+SMS-EMOA (Beume et al. 2007), AGE-MOEA-II (Panichella 2022). Zero-cost warm-up and move proposal: Abdelfattah et al.
+2021, arXiv:2101.08134.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import comb
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,9 +22,13 @@ from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import SettingsError, UnsupportedError
 from nascli.strategies.answers import Answers
+from nascli.strategies.assisted import Asking, Moves, beginning, check
 from nascli.strategies.operators import Breeding
 from nascli.strategies.unseen import Unseen
 from search_spaces import Architecture, ChoiceTable
+
+if TYPE_CHECKING:
+    from search_spaces.space import SearchSpace
 
 Algorithm = Literal["auto", "nsga2", "nsga3", "sms-emoa", "age-moea2"]
 
@@ -46,6 +51,14 @@ class Evolution:
     """The first population is random; extremes: the smallest and the largest network are in it."""
     seeds: tuple[str, ...] = ()
     """Architectures that join the first population."""
+    proxy: str = ""
+    """What scores candidates: a proxy, or anything cheap that can be an objective. Empty: nothing does."""
+    warm_up: int = 0
+    """Random networks that the proxy scores at the start; the best fill the first population."""
+    proposals: Literal["mutants", "best-neighbours"] = "mutants"
+    """What crossing gives is changed by chance, or to the neighbour, one edit away, that the proxy scores best."""
+    greedy: float = 0.75
+    """Probability of the best neighbour; else a random one."""
 
     def __post_init__(self) -> None:
         if self.population < 4:
@@ -55,6 +68,10 @@ class Evolution:
         for name, value in (("crossover", self.crossover), ("mutation", self.mutation)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a probability from 0 to 1, but got {value!r}")
+        if self.proposals == "best-neighbours" and not self.proxy:
+            raise ValueError("proposals='best-neighbours' needs something to score by; give a proxy, as 'gradsign'")
+        scored = 0 if self.proposals == "best-neighbours" else 1
+        check(proxy=self.proxy, warm_up=self.warm_up, candidates=scored, greedy=self.greedy)
 
     def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
         """Generations until the space is used up.
@@ -63,33 +80,39 @@ class Evolution:
         """
         from pymoo.core.termination import NoTermination
 
-        table = task.space.table
-        answers = Answers(task.objectives)
+        table, answers = task.space.table, Answers(task.objectives)
+        # What is refused should be refused before a warm-up has cost an hour.
+        self._algorithm(len(task.objectives))
         unseen = Unseen(table, task.rng("evolution.unseen"))
+        moves = Moves(table, unseen, task.rng("evolution.moves"), self.proxy, greedy=self.greedy)
+        chance = self.proposals == "mutants"
+        archs = yield from self._first(task.space, unseen)
         with _contained():
-            algorithm = self._algorithm(
-                len(task.objectives),
-                sampling=np.array([table.indices(arch) for arch in self._first(table, unseen)]),
-                mating=Breeding(table, unseen, crossover=self.crossover, mutation=self.mutation),
-            )
-            algorithm.setup(
-                _problem(table, len(task.objectives)), termination=NoTermination(), seed=task.entropy("evolution")
-            )
+            sampling = np.array([table.indices(arch) for arch in archs])
+            mating = Breeding(table, unseen if chance else None, crossover=self.crossover, mutation=self.mutation)
+            algorithm = self._algorithm(len(task.objectives), sampling=sampling, mating=mating)
+            problem = _problem(table, len(task.objectives))
+            algorithm.setup(problem, termination=NoTermination(), seed=task.entropy("evolution"))
             generation = algorithm.ask()
-        while generation is not None:
-            trials = yield Step([Network(table.from_indices(x)) for x in generation.get("X")])
+        while archs:
+            trials = yield Step([Network(arch) for arch in archs])
             generation.set("F", answers.costs(trials), "G", answers.violations(trials)[:, None])
             with _contained():
                 algorithm.tell(infills=generation)
                 generation = algorithm.ask()
+            archs = [] if generation is None else [table.from_indices(x) for x in generation.get("X")]
+            if not chance:
+                archs = yield from _moved(archs, moves)
+                generation = generation[: len(archs)].set("X", np.array([table.indices(arch) for arch in archs]))
 
-    def _first(self, table: ChoiceTable, unseen: Unseen) -> list[Architecture]:
-        """Seeds, extremes, and random architectures up to the size of the population."""
-        given = [table.parse(text) for text in self.seeds]
+    def _first(self, space: SearchSpace, unseen: Unseen) -> Asking[list[Architecture]]:
+        """Seeds, extremes, and random architectures up to the size of the population, the best of a warm-up first."""
+        given = [space.parse(text) for text in self.seeds]
         if self.first == "extremes":
-            given += [table.smallest, table.largest]
+            given += [space.table.smallest, space.table.largest]
         given = [arch for arch in given if unseen.take(arch)]
-        return given + unseen.batch(self.population - len(given))
+        count = max(0, self.population - len(given))
+        return given + (yield from beginning(unseen, count, proxy=self.proxy, warm_up=self.warm_up))
 
     def _algorithm(self, objectives: int, **parts: object) -> Any:
         """The pymoo algorithm, not set up yet; `parts` are its first population and its mating."""
@@ -116,6 +139,17 @@ class Evolution:
         from pymoo.algorithms.moo.nsga2 import NSGA2
 
         return NSGA2(eliminate_duplicates=False, **sizes, **parts)
+
+
+def _moved(archs: Sequence[Architecture], moves: Moves) -> Asking[list[Architecture]]:
+    """A child of each architecture; fewer only when the space is used up."""
+    children = []
+    for arch in archs:
+        child = yield from moves.child(arch)
+        if child is None:
+            break
+        children.append(child)
+    return children
 
 
 def directions(objectives: int, population: int) -> np.ndarray:

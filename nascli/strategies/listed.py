@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nascli.engine.network import Network
 from nascli.engine.protocol import Search, Step
@@ -25,6 +25,8 @@ class Listed:
     """How many more to draw uniformly among those not listed."""
     file: str = ""
     """A text file with an architecture a line; empty lines and lines that begin with # are passed over."""
+    equivalents: Literal["apart", "once"] = "apart"
+    """Whether architectures that compute the same function are all measured, or one of them that stands for all."""
     batch: int = 20
     """Architectures a step."""
 
@@ -36,18 +38,22 @@ class Listed:
 
     def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
         """Batches of the list; raises SettingsError if it is empty, DataError for the file, ArchitectureError."""
-        if not (self.archs or self.file or self.sample):
-            raise SettingsError("The strategy 'listed' has nothing to list; give it archs, file or sample.")
         # Read whole before the first network is measured: a slip in the last line must not cost a night.
-        archs = list(self._all(task))
+        archs = list(dict.fromkeys(self.measured(arch, task) for arch in self.asked(task)))
         for start in range(0, len(archs), self.batch):
             yield Step([Network(arch) for arch in archs[start : start + self.batch]])
 
-    def _all(self, task: Task) -> Iterator[Architecture]:
+    def asked(self, task: Task) -> list[Architecture]:
+        """All architectures of the list, each once; raises SettingsError, DataError, ArchitectureError as `search`."""
+        if not (self.archs or self.file or self.sample):
+            raise SettingsError("The strategy 'listed' has nothing to list; give it archs, file or sample.")
         unseen = Unseen(task.space.table, task.rng("listed"))
-        given = (task.space.table.parse(text) for text in (*self.archs, *self._lines()))
-        yield from (arch for arch in given if unseen.take(arch))
-        yield from unseen.batch(self.sample)
+        given = (task.space.parse(text) for text in (*self.archs, *self._lines()))
+        return [arch for arch in given if unseen.take(arch)] + unseen.batch(self.sample)
+
+    def measured(self, arch: Architecture, task: Task) -> Architecture:
+        """The architecture that is measured where this one is asked for."""
+        return task.space.equivalent(arch) if self.equivalents == "once" else arch
 
     def _lines(self) -> list[str]:
         if not self.file:

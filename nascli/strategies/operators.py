@@ -18,32 +18,37 @@ if TYPE_CHECKING:
 
 
 class Breeding:
-    """Takes the place of pymoo's mating; individuals are the positions of the options, [choices]."""
+    """Takes the place of pymoo's mating; individuals are the positions of the options, [choices].
 
-    def __init__(self, table: ChoiceTable, unseen: Unseen, *, crossover: float, mutation: float) -> None:
+    Without a memory of what was proposed, children are what crossing gives: somebody else changes them.
+    """
+
+    def __init__(self, table: ChoiceTable, unseen: Unseen | None, *, crossover: float, mutation: float) -> None:
         self._table, self._unseen = table, unseen
         self._crossover, self._mutation = crossover, mutation
 
     def do(
         self, problem: object, pop: Population, n_offsprings: int, *, random_state: Generator, **context: object
     ) -> Population:
-        """Children that no one has proposed; fewer than asked for only when the space is used up."""
+        """Children, new with a memory; fewer than asked for only when the space is used up."""
         from pymoo.core.population import Population
 
         members = [self._table.from_indices(x) for x in pop.get("X")]
         standing = _standing(pop)
         children = []
         for _ in range(n_offsprings):
-            child = self.child(*_parents(members, standing, random_state), random_state) or self._unseen.draw()
+            child = self.child(*_parents(members, standing, random_state), random_state)
+            if child is None and self._unseen is not None:
+                child = self._unseen.draw()
             if child is None:
                 break
             children.append(self._table.indices(child))
         return Population.new("X", np.array(children)) if children else Population()
 
     def child(self, a: Architecture, b: Architecture, rng: Generator) -> Architecture | None:
-        """A new child of two parents, taken; None if everything around it is known."""
+        """A child of two parents; with a memory new and taken, or None if everything around it is known."""
         child = self._table.crossover(a, b, rng) if rng.random() < self._crossover else a
-        return self._unseen.near(child, rate=self._mutation)
+        return child if self._unseen is None else self._unseen.near(child, rate=self._mutation)
 
 
 def _standing(pop: Population) -> list[tuple[float, float, float]]:

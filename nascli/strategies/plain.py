@@ -43,8 +43,7 @@ class Plain(Recipe):
             raise UnsupportedError(
                 "weights='inherit' needs a trained supernet; give --supernet RUN, or weights='fresh'."
             )
-        table = task.space.table
-        arch = table.parse(self.arch) if self.arch else table.largest
+        arch = task.space.parse(self.arch) if self.arch else task.space.table.largest
         start = task if self.weights == "inherit" else replace(task, supernet=None)
         own = None if self.weights in ("fresh", "inherit") else self._read(arch, task)
         network = yield from self.fit(Network(arch, tensors=own, tag="trained"), start, state)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from numpy.random import Generator
 
@@ -23,6 +24,7 @@ class Unseen:
         self._table, self._rng = table, rng
         self._seen: set[str] = set()
         self._rest: Iterator[Architecture] | None = None
+        self._returned: deque[Architecture] = deque()
 
     def take(self, arch: Architecture) -> bool:
         """Whether the architecture is new; from now on it is not."""
@@ -30,6 +32,17 @@ class Unseen:
             return False
         self._seen.add(arch.text)
         return True
+
+    def is_new(self, arch: Architecture) -> bool:
+        """Whether the architecture could still be taken."""
+        return arch.text not in self._seen
+
+    def give_back(self, archs: Iterable[Architecture]) -> None:
+        """Make architectures that were taken new again: they were looked at but not proposed."""
+        for arch in archs:
+            self._seen.discard(arch.text)
+            # The pass through the members may have gone by them already.
+            self._returned.append(arch)
 
     def draw(self) -> Architecture | None:
         """A new architecture, taken, every choice uniform as long as luck lasts; None when all have been taken."""
@@ -42,7 +55,11 @@ class Unseen:
         if self._rest is None:
             # One pass is enough for the whole search: what was taken when it went by stays taken.
             self._rest = self._shuffled() if small else self._table.members()
-        return next((arch for arch in self._rest if self.take(arch)), None)
+        found = next((arch for arch in self._rest if self.take(arch)), None)
+        while found is None and self._returned:
+            arch = self._returned.popleft()
+            found = arch if self.take(arch) else None
+        return found
 
     def near(self, arch: Architecture, *, rate: float = 0.0) -> Architecture | None:
         """A new architecture, taken, one mutation away or as few more as it takes; None if all of those are known.

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from search_spaces.errors import ArchitectureError
 from search_spaces.resnet import ResNetSpace
 from search_spaces.space import Batch, ChannelSorting, SearchSpace, Signature
 from tests.toys import ToySpace
@@ -71,3 +72,12 @@ def test_a_space_must_define_everything() -> None:
 
 def test_spaces_that_sort_channels_are_told_apart() -> None:
     assert isinstance(ResNetSpace(), ChannelSorting) and not isinstance(ToySpace(), ChannelSorting)
+
+
+def test_architectures_are_their_own_field_and_stand_for_themselves_unless_a_space_says_otherwise() -> None:
+    space = ToySpace()
+    arch = space.table.largest
+    assert space.field(arch) == str(arch) and space.parse(space.field(arch)) == arch
+    assert space.equivalent(arch) == arch
+    with pytest.raises(ArchitectureError):
+        space.parse("|none~0|")

@@ -145,6 +145,17 @@ def test_patience_ends_a_strategy_that_repeats_itself(tmp_path: Path) -> None:
     assert len(measured.keys) == 1
 
 
+def test_patience_does_not_run_out_while_a_long_run_is_replayed(tmp_path: Path) -> None:
+    task, measured = toy_task(), Measured()
+    with writer(tmp_path, task) as run:
+        drive(Draw(steps=30), task, run, measured, budget=Budget(patience=5))
+    known = len(set(measured.keys))
+    assert known > 60
+    with writer(tmp_path, task) as run:
+        drive(Draw(steps=60), task, run, measured, budget=Budget(patience=5))
+    assert len(set(measured.keys)) == len(measured.keys) > known
+
+
 def test_failures_in_a_row_end_the_run_and_limits_do_not(tmp_path: Path) -> None:
     def failing(networks: Sequence[Network], task: Task) -> Iterator[Trial]:
         for n in networks:

@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 
 from nascli.engine.front import hypervolume
+from nascli.engine.network import Network
+from nascli.engine.protocol import Trial
+from nascli.engine.task import Task
 from nascli.errors import SettingsError, UnsupportedError
 from nascli.strategies import evolution as module
 from nascli.strategies.evolution import Evolution, directions
 from nascli.strategies.random import Random
-from search_spaces import ArchitectureError
-from tests.toy_search import FLAT, TABLE, costs, talk, task, weighed
+from search_spaces import ArchitectureError, Choice, ChoiceTable
+from tests.toy_scores import Assisted, error
+from tests.toy_search import FLAT, TABLE, Talk, costs, talk, task, weighed
 
 
 def test_the_first_population_holds_seeds_and_extremes() -> None:
@@ -86,6 +90,60 @@ def test_nsga2_ranks_and_crowding_by_hand() -> None:
     assert {tuple(i.F) for i in three} == {points[n] for n in "ABC"}
 
 
+def test_the_best_of_a_warm_up_join_the_first_population() -> None:
+    asking = Assisted(Evolution(population=10, proxy="gradsign", warm_up=60))
+    first = talk(asking, task(), trials=1).steps[0]
+    assert first[:2] == [str(TABLE.smallest), str(TABLE.largest)]
+    assert [len(a) for a in asking.asked] == [60] and asking.proxies == ["gradsign"]
+    ranking = sorted(asking.asked[0], key=lambda k: (error(TABLE.parse(k)), asking.asked[0].index(k)))
+    assert first[2:] == ranking[:8]
+
+
+def neighbourly(trials: int, *, greedy: float = 1.0) -> tuple[Talk, Assisted]:
+    asked = {"proxy": "gradsign", "proposals": "best-neighbours", "greedy": greedy}
+    asking = Assisted(Evolution(population=8, crossover=0.0, first="random", **asked))  # type: ignore[arg-type]
+    return talk(asking, task(), trials=trials), asking
+
+
+def test_best_neighbours_are_the_best_scored_of_all_around_a_parent() -> None:
+    said, asking = neighbourly(24)
+    assert [len(s) for s in said.steps] == [8, 8, 8] and len(asking.asked) == 16
+    for asked, child in zip(asking.asked, [key for step in said.steps[1:] for key in step], strict=True):
+        assert child in asked and error(TABLE.parse(child)) == min(error(TABLE.parse(k)) for k in asked)
+    first = {tuple(TABLE.parse(k).options) for k in said.steps[0]}
+    # Parents of the second generation are in the first, and each question is about one parent's neighbourhood.
+    for asked in asking.asked[:8]:
+        around = [TABLE.values(TABLE.parse(k)) for k in asked]
+        assert any(all(_one_edit(TABLE.values(TABLE.canonical(p)), a) for a in around) for p in first)
+
+
+def _one_edit(parent: dict[str, str], child: dict[str, str]) -> bool:
+    return sum(parent[name] != child[name] for name in parent.keys() & child.keys()) == 1
+
+
+def test_the_share_of_greedy_children() -> None:
+    counts = [len(neighbourly(48, greedy=greedy)[1].asked) for greedy in (0.0, 0.75, 1.0)]
+    assert counts[0] == 0 and 22 <= counts[1] <= 37 < counts[2] <= 40
+
+
+@pytest.mark.parametrize("crossover", [0.0, 0.9])
+def test_best_neighbours_are_never_measured_twice_and_end_with_the_space(crossover: float) -> None:
+    table = ChoiceTable("small", tuple(Choice(f"a.c{i}", ("0", "1", "2")) for i in range(4)))
+
+    def measure(network: Network, about: Task) -> Trial:
+        total = float(sum(map(int, network.arch.options)))
+        return Trial(0, network.key, network, {}, costs=(total, -total))
+
+    strategy = Evolution(population=8, proxy="gradsign", proposals="best-neighbours", crossover=crossover)
+    said = talk(Assisted(strategy, lambda a: float(a.options[0])), task(table=table), measure, trials=1000)
+    assert said.ended and len(said.keys) == len(set(said.keys)) == table.size == 81
+
+
+def test_a_wrong_algorithm_is_refused_before_the_warm_up() -> None:
+    with pytest.raises(SettingsError, match="there is one only"):
+        next(Evolution(algorithm="nsga3", proxy="gradsign", warm_up=1000).search(task(1)))
+
+
 def test_auto_takes_nsga3_from_four_objectives() -> None:
     names = [type(Evolution()._algorithm(n, sampling=None, mating=None)).__name__ for n in (1, 2, 3, 4, 5)]
     assert names == ["NSGA2", "NSGA2", "NSGA2", "NSGA3", "NSGA3"]
@@ -132,6 +190,10 @@ def test_seeds_must_be_members() -> None:
         ({"offspring": -1}, "offspring must not be negative, but got -1"),
         ({"crossover": 1.5}, "crossover is a probability from 0 to 1, but got 1.5"),
         ({"mutation": -0.1}, "mutation is a probability from 0 to 1, but got -0.1"),
+        ({"warm_up": 9}, "warm_up=9 needs something to score by"),
+        ({"proposals": "best-neighbours"}, "proposals='best-neighbours' needs something to score by"),
+        ({"proxy": "x"}, "nothing to choose from"),
+        ({"proxy": "x", "warm_up": 9, "greedy": 2}, "greedy is a probability from 0 to 1, but got 2"),
     ],
 )
 def test_settings_are_checked(values: dict[str, float], message: str) -> None:

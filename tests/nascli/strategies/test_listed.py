@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from nascli.engine.task import Task
 from nascli.errors import DataError, SettingsError
 from nascli.strategies.listed import Listed
 from search_spaces import ArchitectureError
+from search_spaces.nb201 import Nb201Space
 from tests.toy_search import FOUR, talk, task
 
 
@@ -54,3 +56,27 @@ def test_settings_are_checked() -> None:
         Listed(batch=0)
     with pytest.raises(ValueError, match="sample must not be negative, but got -1"):
         Listed(sample=-1)
+
+
+def test_of_those_that_compute_the_same_one_may_stand_for_all() -> None:
+    archs = ("four:2,wide", "four:2,plain", "four:1,wide")
+    apart, once = Listed(archs), Listed(archs, equivalents="once")
+    assert listed(apart) == [list(archs)] and listed(once) == [["four:2,plain", "four:1,plain"]]
+    about = task(table=FOUR)
+    assert [str(arch) for arch in once.asked(about)] == list(archs)
+    assert [str(once.measured(arch, about)) for arch in once.asked(about)] == [
+        "four:2,plain",
+        "four:2,plain",
+        "four:1,plain",
+    ]
+
+
+def test_a_longer_sample_begins_with_the_shorter() -> None:
+    few, many = (Listed(("toy:16,1/1,plain/-/-",), sample=count).asked(task()) for count in (5, 40))
+    assert len(few) == 6 and len(set(many)) == 41 and many[:6] == few
+
+
+def test_architectures_are_read_as_the_space_reads_them() -> None:
+    cell = "|skip_connect~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    found = Listed((cell,), equivalents="once").asked(Task(Nb201Space()))
+    assert [str(arch) for arch in found] == ["nb201:skip_connect,none,none,nor_conv_3x3,none,none"]

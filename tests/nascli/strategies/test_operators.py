@@ -58,6 +58,19 @@ def test_offspring_are_new_and_run_out_with_the_space() -> None:
     assert len({tuple(i.X) for b in batches for i in b}) == 16
 
 
+def test_without_a_memory_children_are_what_crossing_gives() -> None:
+    table, rng = SIZES[2], np.random.default_rng(0)
+    alone = Breeding(table, None, crossover=0.0, mutation=0.5)
+    assert alone.child(table.smallest, table.largest, rng) == table.smallest
+    pop = population(table, 3, rng)
+    members = {tuple(x) for x in pop.get("X").tolist()}
+    assert {tuple(i.X.tolist()) for i in alone.do(None, pop, 12, random_state=rng)} <= members
+    crossed = Breeding(table, None, crossover=1.0, mutation=0.5)
+    ends = population(table, 2, rng)
+    ends.set("X", np.array([table.indices(table.smallest), table.indices(table.smallest)]))
+    assert not any(i.X.any() for i in crossed.do(None, ends, 5, random_state=rng))
+
+
 def test_tournaments_prefer_feasible_then_rank_then_room() -> None:
     table, rng = SIZES[2], np.random.default_rng(0)
     pop = population(table, 4, rng)

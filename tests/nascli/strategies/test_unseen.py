@@ -24,6 +24,31 @@ def test_draws_the_whole_space_and_then_nothing() -> None:
     assert unseen.draw() is None
 
 
+def test_what_is_given_back_is_new_again() -> None:
+    unseen = Unseen(FOUR, np.random.default_rng(0))
+    drawn = unseen.batch(3)
+    assert not any(unseen.is_new(arch) for arch in drawn)
+    unseen.give_back(drawn[1:])
+    assert [unseen.is_new(arch) for arch in drawn] == [False, True, True]
+    assert set(unseen.batch(9)) == set(FOUR.members()) - {drawn[0]}
+
+
+@pytest.mark.parametrize("enumerable", [10, 50_000])
+def test_nothing_given_back_is_lost_after_the_members_were_gone_through(
+    monkeypatch: pytest.MonkeyPatch, enumerable: int
+) -> None:
+    table = ChoiceTable("cube", tuple(Choice(f"a.c{i}", ("0", "1", "2", "3")) for i in range(3)))
+    monkeypatch.setattr(module, "ENUMERABLE", enumerable)
+    monkeypatch.setattr(module, "TRIES", 5)
+    unseen = Unseen(table, np.random.default_rng(0))
+    proposed = []
+    while drawn := unseen.batch(20):
+        proposed += drawn[:2]
+        unseen.give_back(drawn[2:])
+    assert len(proposed) == len(set(proposed)) == table.size == 64
+    assert unseen.draw() is None
+
+
 def test_draws_are_uniform_to_the_last() -> None:
     order = [str(Unseen(FOUR, np.random.default_rng(seed)).batch(4)[3]) for seed in range(400)]
     counts = Counter(order)
