@@ -1,5 +1,8 @@
-"""What proxies cost: GradSign against a loop over single examples and against one plain pass; seven proxies at once
+"""What proxies cost: GradSign against loops over single examples and against one plain pass; seven proxies at once
 against each alone; peak memory. All ratios are of CPU seconds of one thread, measured in turns in one process.
+
+The plain pass is run in PyTorch's default layout and channels last, which is faster on a CPU; the loops are one that
+keeps only the sums of signs, and the published one, which gathers all examples' gradients in one matrix first.
 
     python benchmarks/proxies.py [--networks 10] [--examples 64]
 """
@@ -11,7 +14,8 @@ import copy
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,7 +28,7 @@ from predictors.probe import Probe
 from search_spaces.nb201 import Nb201Space
 from search_spaces.space import Batch
 
-SEVEN = ("grad_norm", "snip", "fisher", "jacov", "nwot", "synflow", "gradsign")
+SEVEN = ("grad_norm", "plain", "snip", "fisher", "jacov", "nwot", "synflow")
 
 
 def plain(model: nn.Module, batch: Batch) -> None:
@@ -33,19 +37,34 @@ def plain(model: nn.Module, batch: Batch) -> None:
     batch.losses(net(*batch.inputs)).mean().backward()
 
 
+def channels_last(model: nn.Module, batch: Batch) -> None:
+    """The same in the layout that suits a CPU."""
+    plain(copy.deepcopy(model).to(memory_format=torch.channels_last), batch)  # type: ignore[call-overload]
+
+
 def loop(model: nn.Module, batch: Batch) -> float:
     """GradSign by its definition: example after example, signs of all weights' gradients, sums, absolute values."""
+    total: list[torch.Tensor] = []
+    for gradients in one_by_one(model, batch):
+        signs = [gradient.sign() for gradient in gradients]
+        total = [a.add_(b) for a, b in zip(total, signs, strict=True)] if total else signs
+    return sum(float(summed.abs().sum(dtype=torch.float64)) for summed in total)
+
+
+def published(model: nn.Module, batch: Batch) -> float:
+    """The same as it was published: a matrix [examples, weights] on the host, then numpy."""
+    rows = [np.concatenate([g.flatten().numpy() for g in gradients]) for gradients in one_by_one(model, batch)]
+    return float(np.nansum(np.abs(np.nansum(np.sign(np.stack(rows)), axis=0))))
+
+
+def one_by_one(model: nn.Module, batch: Batch) -> Iterator[list[torch.Tensor]]:
     net = copy.deepcopy(model).train()
     weights = [layer.weight for _, layer in weighted(net)]
-    total = [torch.zeros_like(w) for w in weights]
     for i in range(len(batch.targets)):
         one = Batch((batch.inputs[0][i : i + 1],), batch.targets[i : i + 1])
         net.zero_grad()
         one.losses(net(*one.inputs)).sum().backward()
-        for summed, weight in zip(total, weights, strict=True):
-            if weight.grad is not None:
-                summed += weight.grad.sign()
-    return sum(float(summed.abs().sum(dtype=torch.float64)) for summed in total)
+        yield [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
 
 
 def gradsign(model: nn.Module, batch: Batch) -> float:
@@ -62,6 +81,21 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def measured(name: str, model: nn.Module, batch: Batch) -> list[float]:
+    """One row of the table, printed as soon as it is there."""
+    values: list[float] = []
+    row = [
+        *(min(seconds(partial(work, model, batch)) for _ in range(2)) for work in (plain, channels_last, gradsign)),
+        *(seconds(lambda w=work: values.append(w(model, batch))) for work in (loop, published)),
+        seconds(partial(scored, model, batch, SEVEN)),
+        sum(seconds(partial(scored, model, batch, (proxy,))) for proxy in SEVEN),
+    ]
+    found = gradsign(model, batch)
+    row.append(max(abs(found - value) / value for value in values))
+    print(" ".join(f"{value:9.3f}" for value in row[:-1]), f"{row[-1]:9.1e}  {name}", flush=True)
+    return row
 
 
 def peak_mib(work: Callable[[], object]) -> float:
@@ -105,29 +139,20 @@ def main() -> None:
     )
     made = networks(options.networks)
     plain(made[0][1], batch), gradsign(made[0][1], batch)
-    print(f"{'plain s':>8} {'gradsign':>9} {'loop':>7} {'differs':>9} {'seven':>7} {'apart':>7}  network")
-    rows = []
-    for name, model in made:
-        values: list[float] = []
-        row = [
-            min(seconds(lambda m=model: plain(m, batch)) for _ in range(2)),
-            min(seconds(lambda m=model, v=values: v.append(gradsign(m, batch))) for _ in range(2)),
-            seconds(lambda m=model, v=values: v.append(loop(m, batch))),
-            seconds(lambda m=model: scored(m, batch, SEVEN)),
-            sum(seconds(lambda m=model, p=proxy: scored(m, batch, (p,))) for proxy in SEVEN),
-        ]
-        difference = abs(values[0] - values[-1]) / values[-1]
-        rows.append([*row, difference])
-        print(f"{row[0]:8.3f} {row[1]:9.3f} {row[2]:7.2f} {difference:9.1e} {row[3]:7.2f} {row[4]:7.2f}  {name}", flush=True)
-    total = np.array(rows).sum(0)
-    print(f"GradSign takes {total[1] / total[0]:.2f} of a plain forward and backward pass,")
-    print(f"and the loop over {options.examples} examples {total[2] / total[1]:.1f} times as much as GradSign;")
-    print(f"their values differ by at most {np.array(rows)[:, -1].max():.1e}, relatively.")
-    print(f"Seven proxies ({', '.join(SEVEN)}) together take {total[3] / total[4]:.2f} of what they take apart.")
+    heads = ("plain", "last", "gradsign", "loop", "published", "seven", "apart", "differs")
+    print(" ".join(f"{head:>9}" for head in heads), " network (CPU seconds)")
+    rows = np.array([measured(name, model, batch) for name, model in made])
+    default, last, fast, lean, shipped, together, apart, _ = rows.sum(0)
+    print(f"GradSign takes {fast / default:.2f} of a plain forward and backward pass, {fast / last:.2f} channels last.")
+    print(
+        f"The lean loop takes {lean / fast:.1f} times as much as GradSign, the published one {shipped / fast:.1f};"
+    )
+    print(f"their values differ from GradSign's by at most {rows[:, -1].max():.1e}, relatively.")
+    print(f"Seven proxies ({', '.join(SEVEN)}) together take {together / apart:.2f} of what they take apart.")
     model = max(made, key=lambda pair: sum(p.numel() for p in pair[1].parameters()))[1]
     memory = {work.__name__: peak_mib(lambda w=work: w(model, batch)) for work in (plain, gradsign)}
-    ratio = memory["gradsign"] / memory["plain"]
-    print(f"Peak memory of the largest: plain {memory['plain']:.0f} MiB, GradSign {memory['gradsign']:.0f}: {ratio:.2f}.")
+    more = f"GradSign {memory['gradsign']:.0f} MiB: {memory['gradsign'] / memory['plain']:.2f}"
+    print(f"Peak memory of the largest: plain {memory['plain']:.0f} MiB, {more}.")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,18 @@ Visit = Callable[[Use, Tensor], None]
 """Takes a use and the gradient at what it returned."""
 
 
+class _Listener:
+    """What stands between gradients and whoever wants them; kept apart from the graph, which its hooks keep alive."""
+
+    def __init__(self) -> None:
+        self.visit: Visit | None = None
+
+    def hear(self, use: Use, gradient: Tensor) -> None:
+        """Pass the gradient at one output on."""
+        if self.visit is not None:
+            self.visit(use, gradient)
+
+
 class EvalPass:
     """A network in evaluation mode, what it returned for the batch [examples, classes], and the uses of its parts."""
 
@@ -44,12 +56,13 @@ class EvalPass:
         """Run the forward pass; raises ScoreError if the network fails or returns no [examples, classes]."""
         self.net = net.eval()
         self.uses: list[Use] = []
-        self._visit: Visit | None = None
+        self._listener = _Listener()
         handles = [
             part.register_forward_hook(self._forward) for part in net.modules() if isinstance(part, Weighted | Scaled)
         ]
         self._inputs = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
         self.logits = logits(net, tuple(self._inputs))
+        # Graph -> gradient hook -> part -> forward hook -> this -> graph: no collector would see through that circle.
         for handle in handles:
             handle.remove()
 
@@ -70,20 +83,16 @@ class EvalPass:
         """Whether a gradient reaches the input; hands `visit` each use and the gradient of (cotangent * logits)."""
         if not self.logits.requires_grad:
             return False
-        self._visit = visit
+        self._listener.visit = visit
         found = torch.autograd.grad(self.logits, self._inputs, cotangent, retain_graph=True, materialize_grads=True)
-        self._visit = None
+        self._listener.visit = None
         return any(bool(gradient.any()) for gradient in found)
 
     def _forward(self, part: Weighted | Scaled, inputs: tuple[Any, ...], output: Tensor) -> None:
         use = Use(part, inputs[0].detach())
         self.uses.append(use)
         if output.requires_grad:
-            output.register_hook(partial(self._backward, use))  # type: ignore[no-untyped-call]
-
-    def _backward(self, use: Use, gradient: Tensor) -> None:
-        if self._visit is not None:
-            self._visit(use, gradient)
+            output.register_hook(partial(self._listener.hear, use))  # type: ignore[no-untyped-call]
 
 
 def logits(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

@@ -90,6 +90,9 @@ _ROUNDING = 1e-12
 def least_eigenvalue(features: Tensor) -> float:
     """The least eigenvalue of the correlations between rows [channels, ...]; those with a constant row count as 0."""
     rows = features.reshape(len(features), -1).to(torch.float64)
+    if rows.shape[1] <= len(rows):
+        # Less its mean, a row has one dimension fewer than positions: more rows than that are linear in one another.
+        return 0.0
     size = rows.norm(dim=1, keepdim=True)
     rows = rows - rows.mean(1, keepdim=True)
     norms = rows.norm(dim=1, keepdim=True)

@@ -26,8 +26,8 @@ from predictors.protocol import Examples
 Consume = Callable[[str, Tensor], None]
 """Takes a layer's name and its per-example weight gradients [examples, *weight]; keeps nothing of that size."""
 
-CHUNK_BYTES = 32 * 2**20
-"""At most so much of one layer's per-example gradients is held at a time, unless a single example's are larger."""
+CHUNK_BYTES = 2 * 2**20
+"""At most so much of a layer's per-example gradients is held at a time, which a cache can hold; an example at least."""
 
 
 class PerExampleNorm(nn.Module):

@@ -47,7 +47,8 @@ class Vkdnw:
     """Entropy of the deciles of the Fisher information's spectrum (Tybl & Neumann 2025, arXiv:2502.04975).
 
     Of `elements` evenly spaced numbers of each of the first `tensors` parameter tensors, with He's initialisation and
-    BatchNorm in evaluation mode. Predicted probabilities are mixed with `smoothing` of the uniform ones.
+    BatchNorm in evaluation mode. Predicted probabilities are mixed with `smoothing` of the uniform ones. It takes as
+    many backward passes as there are classes, less one.
     """
 
     about: ClassVar[About] = About("max", 2.0, "data", ("fisher spectrum",), PAPER)

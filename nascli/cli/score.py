@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,8 @@ from nascli.cli.carry_out import carry_out
 from nascli.cli.flags import layered
 from nascli.cli.log import be_verbose
 from nascli.cli.scoreboard import print_made, print_proxies
-from nascli.errors import SettingsError, UnsupportedError, did_you_mean
+from nascli.cli.scoring import DEFAULTS, brought, complete
+from nascli.errors import SettingsError, UnsupportedError
 from nascli.settings import Layers
 
 if TYPE_CHECKING:
@@ -24,21 +24,6 @@ if TYPE_CHECKING:
     from search_spaces import Architecture
 
 log = logging.getLogger(__name__)
-
-DEFAULTS = {
-    "strategy.name": "listed",
-    "strategy.equivalents": "once",
-    "latency.name": "measured",
-    # The list itself says how far to go: neither thousands of known networks in a row nor of dead ones end it.
-    "budget.patience": 1_000_000,
-    "budget.failures": 200,
-}
-PROXIES = ("jacov", "synflow", "nwot", "gradsign")
-WITHOUT_DATA = ("synflow",)
-"""What is scored by if nobody says: proxies that read different things."""
-COUNTS = ("params", "macs")
-NODES = "nodes"
-"""The statistics of layers that predictors are fitted to: recorded, and no score."""
 
 Model = Annotated[str | None, typer.Option("--model", help="Score your own model: package.module:callable.")]
 Arch = Annotated[list[str] | None, typer.Option("--arch", help="Score this network. Repeat.")]
@@ -130,32 +115,12 @@ def score(
         "--seed seed": seed,
         "--device device": device,
     }
-    layers = layered(defaults=DEFAULTS | _start(from_run), config=config, flags=flags, sets=sets)
+    layers = layered(defaults=DEFAULTS | brought(from_run), config=config, flags=flags, sets=sets)
     complete(layers, [name.strip() for text in proxy or () for name in text.split(",") if name.strip()])
     if dry_run:
         console.facts("score", _rehearsed(*_prepared(layers)), as_json=as_json)
     else:
         run_score(layers, out=out, as_json=as_json, workers=workers)
-
-
-def complete(layers: Layers, proxies: Sequence[str]) -> Layers:
-    """Settings in which the proxies are an objective and what is recorded beside it, and in which a network is named.
-
-    The first proxy is traded against size on the run's front. Raises SettingsError.
-    """
-    report = layers.values.get("report", {})
-    if layers.origins.get("report.train") == "--train" and not report.get("fit"):
-        raise SettingsError("--train needs a predictor to fit; give --fit parzc.")
-    strategy = layers.values["strategy"]
-    if layers.values.get("space", {}).get("name") == "module" and not strategy.keys() & {"archs", "file", "sample"}:
-        layers.put("strategy.sample", 1, origin="default")
-    if proxies or not layers.values.get("objectives"):
-        names = [*(proxies or (PROXIES if "data" in layers.values else WITHOUT_DATA)), *_needed(report)]
-        _check_names(names, layers)
-        scores = [name for name in dict.fromkeys(names) if name not in (*COUNTS, NODES)]
-        layers.put("objectives", [*scores[:1], *COUNTS], origin="--proxy")
-        layers.put("record", [*scores[1:], *([NODES] if NODES in names else [])], origin="--proxy")
-    return layers
 
 
 def run_score(layers: Layers, *, out: Path | None, as_json: bool, asked: str = "score", workers: int = 1) -> None:
@@ -196,39 +161,6 @@ def _measured(prepared: Prepared) -> list[Architecture]:
     """What is measured: of the networks asked for, one of all that compute the same."""
     strategy, task = prepared.strategy, prepared.task
     return list(dict.fromkeys(strategy.measured(arch, task) for arch in strategy.asked(task)))
-
-
-def _start(from_run: Path | None) -> dict[str, Any]:
-    """The settings that a run brings along: its space, data and networks, and its values to hold them against."""
-    if from_run is None:
-        return {}
-    from nascli.engine.runs import Run
-
-    run = Run.open(from_run)
-    start: dict[str, Any] = {f"space.{k}": v for k, v in run.settings["space"].items()}
-    start |= {f"data.{k}": v for k, v in run.settings.get("data", {}).items()}
-    archs = list(dict.fromkeys(row["arch"] for row in run.rows))
-    return {**start, "strategy.archs": archs, "parent": str(from_run), "report.against": str(from_run)}
-
-
-def _needed(report: dict[str, Any]) -> list[str]:
-    """What has to be recorded for the report: the scores that aggregates name, the statistics that predictors read."""
-    from nascli import plugins
-
-    parts = plugins.attribute("nascli.report.aggregates:parts", what="the aggregates")
-    names = [name for text in report.get("aggregate", ()) for name in parts(text)[1] if name != "parzc"]
-    return [*names, *([NODES] if report.get("fit") or report.get("predictor") else [])]
-
-
-def _check_names(names: Sequence[str], layers: Layers) -> None:
-    from nascli import plugins
-
-    known = [*plugins.names("proxy"), *plugins.names("objective"), NODES]
-    # A space with a table of its own may have further columns, which it knows itself.
-    if "path" not in layers.values.get("space", {}):
-        for name in names:
-            if name not in known and ":" not in name:
-                raise SettingsError(f"No proxy is called {name!r}.{did_you_mean(name, plugins.names('proxy'))}")
 
 
 def _rehearsed(report: Any, prepared: Prepared) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
 
 RECORDED = ("fisher", "grad_norm", "l2_norm", "plain", "snip", "synflow")
-"""Statistics of each layer that are recorded; all there are but grasp, whose double backward pass costs four of theirs."""
+"""Statistics of each layer that are recorded: all but grasp, whose double backward pass costs four of theirs."""
 NODES = "nodes"
 """The recorded vector of per-layer statistics, [layers, statistics]."""
 

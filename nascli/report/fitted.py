@@ -92,7 +92,7 @@ def _settings(space: SearchSpace) -> ParZCSettings:
     """The predictor's own defaults, for the statistics that are recorded."""
     kinds = space.graph(space.table.largest).kinds if isinstance(space, CellSpace) else ()
     absent = tuple(i for i, kind in enumerate(kinds) if kind == CLOSED)
-    return ParZCSettings(statistics=RECORDED, absent=absent)
+    return ParZCSettings(statistics=tuple(s for s in STATISTICS if s in RECORDED), absent=absent)
 
 
 def _enough(train: int, known: int, truth: Truth) -> None:

@@ -72,7 +72,10 @@ class Report:
         for path in self.plot:
             pictures.check(path)
         there = [o.name for o in (*task.objectives, *task.recorded)]
-        there += [FITTED] if self.fit or self.predictor else []
+        if self.fit or self.predictor:
+            if FITTED in there:
+                raise SettingsError(f"The predictor's score is called {FITTED!r} too; leave --proxy {FITTED} out.")
+            there.append(FITTED)
         for text in self.aggregate:
             for name in parts(text)[1]:
                 if name not in there:

@@ -1,4 +1,6 @@
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -46,6 +48,16 @@ def test_passes_can_be_repeated() -> None:
     assert half == len(found.uses)
     for first, second in zip(calls[:half], calls[half:], strict=True):
         assert torch.equal(first, second)
+
+
+def test_a_pass_is_gone_when_nobody_holds_it() -> None:
+    """Graphs live outside Python, where its collector sees no circles."""
+    found = EvalPass(made(convolutional), images(3).inputs)
+    found.backward(torch.ones(3, 4), lambda use, gradient: None)
+    logits = weakref.ref(found.logits)
+    del found
+    gc.collect()
+    assert logits() is None
 
 
 def test_a_part_used_three_times_is_visited_three_times() -> None:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from predictors.mixer import BayesianLinear, Mixer, MixerSizes, Mixing, divergence, drawing
 
-SMALL = MixerSizes(projected=12, segments=3, dim=8, depth=2)
-
 
 def small(mixing: Mixing) -> Mixer:
     torch.default_generator.manual_seed(0)
@@ -43,15 +41,15 @@ def test_weights_are_means_in_evaluation_and_drawn_otherwise() -> None:
 
 def test_draws_have_the_mean_and_deviation_that_they_should() -> None:
     layer = BayesianLinear(1, 1, rho=math.log(math.e**0.3 - 1)).eval()  # log(1 + e^rho) = .3
-    assert float(layer.deviation) == pytest.approx(0.3, abs=1e-6)
+    assert layer.deviation.item() == pytest.approx(0.3, abs=1e-6)
     with drawing(layer), torch.no_grad():
         drawn = torch.cat([layer(torch.ones(1, 1)) for _ in range(4000)])
-    assert float(drawn.mean()) == pytest.approx(float(layer.mean), abs=0.02)
+    assert float(drawn.mean()) == pytest.approx(layer.mean.item(), abs=0.02)
     assert float(drawn.std()) == pytest.approx(0.3, abs=0.02)
 
 
 def test_the_published_deviation_is_small() -> None:
-    assert float(BayesianLinear(1, 1).deviation) == pytest.approx(0.006715, abs=1e-6)
+    assert BayesianLinear(1, 1).deviation.item() == pytest.approx(0.006715, abs=1e-6)
 
 
 def test_divergence_is_that_between_normal_distributions() -> None:
@@ -59,8 +57,8 @@ def test_divergence_is_that_between_normal_distributions() -> None:
     ours = torch.distributions.Normal(layer.mean, layer.deviation)
     prior = torch.distributions.Normal(torch.zeros(1, 2), 0.5 * torch.ones(1, 2))
     expected = torch.distributions.kl_divergence(ours, prior).sum()
-    assert float(layer.divergence(prior=0.5)) == pytest.approx(float(expected), rel=1e-5)
-    assert float(divergence(nn.Sequential(layer, layer, nn.Linear(2, 2)))) == pytest.approx(float(layer.divergence()))
+    assert layer.divergence(prior=0.5).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert divergence(nn.Sequential(layer, layer, nn.Linear(2, 2))).item() == pytest.approx(layer.divergence().item())
     assert float(divergence(nn.Linear(2, 2))) == 0
 
 

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nascli.cli import console
 from nascli.cli.carry_out import carry_out, rehearse
 from nascli.cli.log import to_stderr
+from nascli.engine import executors
+from nascli.engine.drive import Budget
 from nascli.engine.plan import Prepared, prepare
+from nascli.engine.protocol import Evaluate
 from nascli.engine.runs import Run
-from nascli.errors import Interrupted, NascliError
+from nascli.errors import Interrupted, NascliError, SettingsError
 from nascli.settings import Layers
 
 
@@ -29,6 +35,59 @@ def prepared(*objectives: str, evaluations: int = 5) -> Prepared:
 
 def nothing(*_: object) -> None:
     return
+
+
+def timed(latency: str, *objectives: str, **settings: object) -> Prepared:
+    layers = Layers()
+    for key, value in {
+        "space.name": "tests.toys:ToySpace",
+        "strategy.name": "random",
+        "latency.name": latency,
+        "objectives": list(objectives),
+        "budget.evaluations": 4,
+        **{f"latency.{k}": v for k, v in settings.items()},
+    }.items():
+        layers.put(key, value, origin="here")
+    return prepare(layers, kind="strategy")
+
+
+@pytest.mark.parametrize("name", ["measured", "predictors.latency:Measured"])
+def test_latency_is_not_timed_on_workers(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        SettingsError, match="--workers 2: networks that run side by side slow each other down, .* roofl"
+    ):
+        carry_out("search", timed(name, "latency_ms", "macs"), out=tmp_path / "a", after=nothing, workers=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_timed_may_run_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    @contextmanager
+    def recorded(workers: int) -> Iterator[Evaluate]:
+        asked.append(workers)
+        yield executors.inline
+
+    monkeypatch.setattr(executors, "executor", recorded)
+    estimated = timed("roofline", "latency_ms", "macs", gflops=50.0, gbytes_per_s=10.0)
+    for name, plan in {"a": estimated, "b": timed("measured", "macs", "params")}.items():
+        assert len(carry_out("search", plan, out=tmp_path / name, after=nothing, workers=3).rows) == 4
+    assert asked == [3, 3]
+
+
+def test_the_bar_knows_the_end_where_no_budget_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    totals: list[int | None] = []
+    real = console.progress
+
+    def progress(label: str, *, total: int | None, limit_s: float | None) -> Any:
+        totals.append(total)
+        return real(label, total=total, limit_s=limit_s)
+
+    monkeypatch.setattr(console, "progress", progress)
+    carry_out("search", replace(prepared(), budget=Budget(seconds=60, patience=1)), out=tmp_path / "a", after=nothing,
+              total=584)  # fmt: skip
+    carry_out("search", prepared(evaluations=3), out=tmp_path / "b", after=nothing)
+    assert totals == [584, 3]
 
 
 def raising(error: BaseException) -> Callable[..., None]:

@@ -70,6 +70,11 @@ def test_each_command_has_its_own_budgets(nascli: Nascli, numbers: Path, superne
     assert left.code == 2 and "--evaluations is no budget of nascli train; give --epochs or --time-limit." in left.err
 
 
+def test_workers_are_for_networks_that_are_measured(nascli: Nascli, supernet: Path) -> None:
+    left = nascli("resume", supernet, "--workers", 2)
+    assert left.code == 2 and "--workers measures networks side by side, but nascli train has one in hand." in left.err
+
+
 def test_only_runs_are_resumed(nascli: Nascli, tmp_path: Path) -> None:
     left = nascli("resume", tmp_path)
     assert left.code == 4 and f"{tmp_path} is no run directory" in left.err

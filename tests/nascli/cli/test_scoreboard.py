@@ -11,6 +11,7 @@ from nascli.cli import scoreboard
 from nascli.cli.scoreboard import print_best, print_figures, print_made, print_proxies, proxies
 from nascli.report.ranking import figures
 from tests.toy_board import DEAD, NAN, board, reached
+from tests.toy_runs import ROOT
 
 
 def test_every_proxy_says_what_it_is(capfd: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +33,16 @@ def test_every_proxy_says_what_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     print_proxies(as_json=True)
     document = json.loads(capfd.readouterr().out)
     assert document["command"] == "score" and document["data"] == list(found.values())
+
+
+def test_the_docs_have_the_table_of_proxies() -> None:
+    page = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
+    rows = [
+        f"| `{f['proxy']}` | {f['goal']} | {f['needs']} | {f['cost']:g} | {', '.join(f['passes'])} | {f['paper']} |"
+        for f in proxies()
+    ]
+    lacking = [row for row in rows if row not in page]
+    assert lacking == [], "docs/scoring.md lacks or misstates:\n" + "\n".join(lacking)
 
 
 def test_a_broken_proxy_is_a_line_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,7 @@ def test_a_single_column_needs_no_name_and_several_do() -> None:
     listed('arch,top1\n"toy:1/2,wide/-/-",71.5\n', "one.csv")
     assert read("one.csv", ARCHS, SPACE).column == "top1"
     listed(LIST)
-    with pytest.raises(
-        SettingsError, match="several columns; name the one to rank by: list.csv:COLUMN. There are"
-    ):
+    with pytest.raises(SettingsError, match="several columns; name the one to rank by: list.csv:COLUMN. There are"):
         read("list.csv", ARCHS, SPACE)
     with pytest.raises(SettingsError, match="list.csv has no column 'acuracy'. Did you mean 'accuracy'?"):
         read("list.csv:acuracy", ARCHS, SPACE)
@@ -82,9 +80,7 @@ def test_a_table_of_other_choices_is_refused() -> None:
 
 def test_a_table_without_the_networks_is_refused() -> None:
     listed('arch,top1\n"toy:1/2,plain/-/-",71.5\n')
-    with pytest.raises(
-        DataError, match="nothing in 'top1' of the 3 networks asked for, the first of them toy:1/1"
-    ):
+    with pytest.raises(DataError, match="nothing in 'top1' of the 3 networks asked for, the first of them toy:1/1"):
         read("list.csv", ARCHS, SPACE)
 
 

@@ -6,7 +6,7 @@ from nascli import settings
 from nascli.errors import SettingsError
 from nascli.strategies.random import Random
 from tests.toy_scores import Assisted, error, unscored
-from tests.toy_search import TABLE, costs, failed, talk, task
+from tests.toy_search import FOUR, TABLE, costs, failed, talk, task
 
 
 def test_batches_are_as_large_as_asked_until_the_last() -> None:
@@ -43,9 +43,10 @@ def test_of_ten_candidates_the_best_scored_is_measured() -> None:
             assert key in group and error(TABLE.parse(key)) == min(error(TABLE.parse(k)) for k in group)
 
 
-def test_losers_may_be_drawn_again() -> None:
-    asking = Assisted(Random(proxy="gradsign", batch=20))
-    talk(asking, task(), trials=200)
+def test_losers_may_be_drawn_again_and_winners_not() -> None:
+    asking = Assisted(Random(proxy="gradsign", batch=5, candidates=4), lambda arch: float(len(arch.text)))
+    said = talk(asking, task(table=FOUR), lambda n, _: failed(n, task()), trials=99)
+    assert said.ended and sorted(said.keys) == sorted(str(a) for a in FOUR.members())
     asked = [key for step in asking.asked for key in step]
     assert len(set(asked)) < len(asked)
 
