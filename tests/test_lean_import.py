@@ -23,7 +23,7 @@ TORCH_FREE = [
     "nascli.plugins",
     "nascli.settings",
     *(f"nascli.engine.{name}" for name in ("protocol", "network", "task", "drive", "front", "runs", "writer")),
-    *(f"nascli.strategies.{name}" for name in ("random", "evolution", "bayes", "listed")),
+    *(f"nascli.strategies.{name}" for name in ("random", "evolution", "bayes", "listed", "regularised", "reinforce")),
     "nascli.cli",
     *COMMANDS,
 ]

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from nascli.engine.evaluate import Subject
     from nascli.engine.task import Task
     from predictors.protocol import Proxy
+    from predictors.statistics import Statistic
     from search_spaces.space import SearchSpace
 
-RECORDED = ("fisher", "grad_norm", "l2_norm", "plain", "snip", "synflow")
+RECORDED: tuple[Statistic, ...] = ("fisher", "grad_norm", "l2_norm", "plain", "snip", "synflow")
 """Statistics of each layer that are recorded: all but grasp, whose double backward pass costs four of theirs."""
 NODES = "nodes"
 """The recorded vector of per-layer statistics, [layers, statistics]."""

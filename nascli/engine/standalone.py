@@ -107,14 +107,12 @@ class Standalone:
 def standalone(model: nn.Module, example: tuple[Tensor, ...], *, title: str) -> Standalone:
     """The network as source; `model` is in evaluation mode, and what it does only in training is left out.
 
-    Raises UnsupportedError, naming ONNX, for a network whose forward pass depends on the values of its inputs or whose
-    layers can't be written down.
+    Raises UnsupportedError, naming ONNX, where the pass depends on its inputs' values or a layer can't be written down.
     """
     try:
         traced = fx.symbolic_trace(model)
         for node in traced.graph.nodes:
-            # Annotations in the model's own code would be written out as names that the file does not have.
-            node.type = None
+            node.type = None  # an annotation would be written out, but not what it names
         ShapeProp(traced).propagate(*example)
     except (fx.proxy.TraceError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

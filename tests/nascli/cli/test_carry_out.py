@@ -148,7 +148,7 @@ def test_a_rehearsal_measures_both_ends_and_writes_nothing(tmp_path: Path) -> No
     assert facts["largest"]["error"] < facts["smallest"]["error"]
     mean_s = (facts["smallest"]["seconds"] + facts["largest"]["seconds"]) / 2
     assert facts["seconds_estimated"] == pytest.approx(30 * mean_s)
-    assert facts["settings"]["strategy"] == {"name": "random", "batch": 20}
+    assert facts["settings"]["strategy"].items() >= {"name": "random", "batch": 20}.items()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -47,7 +47,7 @@ def test_flags_reach_their_settings(nascli: Nascli, tmp_path: Path, supernet: Pa
     )
     left = nascli("search", *arguments, "--set", "latency.gflops=9", "--set", "latency.gbytes_per_s=9")
     found = json.loads(left.out)["data"]["settings"]
-    assert found["strategy"] == {"name": "random", "batch": 2}
+    assert found["strategy"].items() >= {"name": "random", "batch": 2}.items()
     assert found["seed"] == 7 and found["calibration"] == 64 and found["device"] == "cpu"
     assert found["budget"] == {"seconds": "90s", "evaluations": 4}
     assert found["objectives"] == ["accuracy", "params<=100000"] and found["supernet"] == str(supernet)

@@ -164,3 +164,24 @@ def test_the_source_imports_torch_alone():
 def test_refusals_name_the_other_way(model, why):
     with pytest.raises(UnsupportedError, match=rf"({why}).*--to onnx instead\."):
         standalone(model.eval(), (torch.randn(2, 8, 8),), title="no")
+
+
+class Annotated(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        doubled: torch.Tensor = x * 2
+        return doubled + 1
+
+
+def test_annotations_in_the_forward_pass_are_left_out(monkeypatch):
+    x = torch.randn(2, 3)
+    plain = standalone(Annotated().eval(), (x,), title="annotated")
+    torch.testing.assert_close(load(plain, monkeypatch)(x), x * 2 + 1)
+
+
+def test_cells_become_source(monkeypatch):
+    from search_spaces.nb201 import Nb201Space
+    from search_spaces.space import Signature
+
+    space = Nb201Space(Signature("image", (3, 8, 8), 4), channels=2, cells=1)
+    model, x = space.build(space.table.largest).eval(), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(load(standalone(model, (x,), title="nb201"), monkeypatch)(x), model(x))
