@@ -88,6 +88,8 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "vkdnw_dim": "predictors.vkdnw:VkdnwDim",
         "vkdnw_single": "predictors.vkdnw:VkdnwSingle",
         "tcet": "predictors.tcet:TCet",
+        "parzc": "predictors.parzc:ParZC",
+        "parzc_free": "predictors.parzc:ParZCFree",
     },
     "edit": {},
 }

@@ -42,7 +42,7 @@ class GradSignMean:
 
 @dataclass(frozen=True)
 class GradSignExcess:
-    """What the sum has beyond chance: of as many random signs, and of weights that gradients reach."""
+    """What the sum has beyond that of random signs, of weights that gradients reach (after arXiv:2110.08616)."""
 
     about: ClassVar[About] = About("max", 1.5, "labels", ("per_example",), f"after {PAPER}")
 

@@ -33,6 +33,11 @@ def parts(text: str) -> tuple[str, list[str]]:
     return way, scores
 
 
+def is_aggregate(name: str) -> bool:
+    """Whether a score's name is that of an aggregate; "package.module:Proxy" is none."""
+    return ":" in name and name.partition(":")[0] in WAYS
+
+
 def aggregate(text: str, board: Board) -> Score:
     """The score of every network of the board by an aggregate; raises SettingsError for scores that are not there."""
     way, names = parts(text)

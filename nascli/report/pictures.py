@@ -13,6 +13,7 @@ from scipy import stats
 
 from nascli.engine.files import explained, replacing
 from nascli.errors import SettingsError, UnsupportedError
+from nascli.report.aggregates import is_aggregate
 from nascli.report.board import COUNTS, FITTED, Board, Score
 from nascli.report.ranking import Figures
 from nascli.report.truth import Truth
@@ -97,7 +98,7 @@ def correlations(figures: Sequence[Figures], truth: Truth) -> Figure:
 def _colour(name: str) -> str:
     if name in COUNTS:
         return COUNTED
-    return MADE if ":" in name or name == FITTED else SCORED
+    return MADE if is_aggregate(name) or name == FITTED else SCORED
 
 
 # -- scores against truth ----------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import numpy as np
 
 from nascli.errors import SettingsError, did_you_mean
 from nascli.report import board, files, pictures, ranking, truth
-from nascli.report.aggregates import aggregate, parts
-from nascli.report.board import COUNTS, FITTED, Board
+from nascli.report.aggregates import aggregate, is_aggregate, parts
+from nascli.report.board import FITTED, Board
 
 if TYPE_CHECKING:
     from nascli.engine.runs import Run
@@ -59,7 +59,6 @@ class Report:
 
         Raises SettingsError, DataError, UnsupportedError, and what reading the truth and the predictor raises.
         """
-        asked = strategy.asked(task)
         for option in ("fit", "plot"):
             if getattr(self, option) and not self.against:
                 raise SettingsError(f"--{option} needs measured values: give --against TABLE_OR_RUN, or --from RUN.")
@@ -71,23 +70,27 @@ class Report:
             files.check(path)
         for path in self.plot:
             pictures.check(path)
-        there = [o.name for o in (*task.objectives, *task.recorded)]
-        if self.fit or self.predictor:
-            if FITTED in there:
-                raise SettingsError(f"The predictor's score is called {FITTED!r} too; leave --proxy {FITTED} out.")
-            there.append(FITTED)
-        for text in self.aggregate:
-            for name in parts(text)[1]:
-                if name not in there:
-                    raise SettingsError(f"The aggregate {text!r} needs {name!r}.{did_you_mean(name, there)}")
+        self._check_names([o.name for o in (*task.objectives, *task.recorded)])
+        asked = strategy.asked(task)
         known = truth.read(self.against, asked, task.space) if self.against else None
         if self.fit or self.predictor:
+            # It brings torch with it.
             from nascli.report import fitted
 
             if self.predictor:
                 fitted.load(self.predictor)
             elif known is not None:
                 fitted.check(self.train, [strategy.measured(arch, task) for arch in asked], known)
+
+    def _check_names(self, there: list[str]) -> None:
+        if self.fit or self.predictor:
+            if FITTED in there:
+                raise SettingsError(f"The predictor's score is called {FITTED!r} too; leave --proxy {FITTED} out.")
+            there = [*there, FITTED]
+        for text in self.aggregate:
+            for name in parts(text)[1]:
+                if name not in there:
+                    raise SettingsError(f"The aggregate {text!r} needs {name!r}.{did_you_mean(name, there)}")
 
     def make(self, run: Run, task: Task, strategy: Listed) -> Made:
         """The board with all that was asked for, and the files written: `scores.csv` of the run, and what is named."""
@@ -103,7 +106,6 @@ class Report:
 
     def _predicted(self, found: Board, task: Task) -> tuple[Board, np.ndarray | None]:
         """The board with a predictor's score, and the networks that it was fitted on."""
-        # It brings torch with it.
         from nascli.report import fitted
 
         if found.truth is None or not self.fit:
@@ -149,7 +151,7 @@ class Made:
     def leader(self) -> str:
         """The score that the best networks are shown by: the predictor's, else the first aggregate, else the first."""
         names = [s.name for s in self.board.scores]
-        return next((n for n in names if n == FITTED), next((n for n in names if ":" in n), names[0]))
+        return next((n for n in names if n == FITTED), next(filter(is_aggregate, names), names[0]))
 
     @property
     def warnings(self) -> list[str]:
@@ -167,7 +169,6 @@ class Made:
     def facts(self) -> dict[str, Any]:
         """Everything but the single networks, as JSON values."""
         board, known = self.board, self.board.truth
-        names = [s.name for s in board.scores if s.name not in COUNTS] + [n for n in COUNTS if n in self._names]
         return {
             "networks": len(board.asked),
             "measured": len(set(board.measured)),
@@ -177,12 +178,8 @@ class Made:
             else {"source": known.source, "column": known.column, "goal": known.goal, "unit": known.unit},
             "training": None if self.training is None else int(self.training.sum()),
             "figures": [{**asdict(f), "warning": f.warning} for f in self.figures],
-            "between": ranking.between(board, names),
+            "between": ranking.between(board, [s.name for s in board.scores]),
             "leader": self.leader,
             "best": self.best(),
             "files": [str(path) for path in self.written],
         }
-
-    @property
-    def _names(self) -> list[str]:
-        return [s.name for s in self.board.scores]

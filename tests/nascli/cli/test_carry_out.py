@@ -54,7 +54,7 @@ def timed(latency: str, *objectives: str, **settings: object) -> Prepared:
 @pytest.mark.parametrize("name", ["measured", "predictors.latency:Measured"])
 def test_latency_is_not_timed_on_workers(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        SettingsError, match="--workers 2: networks that run side by side slow each other down, .* roofl"
+        SettingsError, match="--workers 2: networks that run side by side slow each other down, .* roof"
     ):
         carry_out("search", timed(name, "latency_ms", "macs"), out=tmp_path / "a", after=nothing, workers=2)
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nascli.errors import SettingsError
-from nascli.report.aggregates import aggregate, parts
+from nascli.report.aggregates import aggregate, is_aggregate, parts
 from tests.toy_board import NAN, board
 
 
@@ -39,6 +39,11 @@ def test_a_majority_of_three_decides() -> None:
 def test_what_can_not_be_made_is_said(text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         aggregate(text, board({"a": [1, 2], "b": [1, 2]}))
+
+
+def test_an_aggregate_is_told_from_a_class_of_ones_own() -> None:
+    names = ["vote:a,b", "log_rank:jacov,params", "mine.proxies:Vote", "vote", "jacov"]
+    assert [name for name in names if is_aggregate(name)] == names[:2]
 
 
 def test_parts_are_the_way_and_the_scores() -> None:
