@@ -31,7 +31,7 @@ class Nwot:
     More rectifiers give more by themselves.
     """
 
-    about: ClassVar[About] = About("max", 0.4, "data", ("trace",), "Mellor et al. 2021, arXiv:2006.04647")
+    about: ClassVar[About] = About("max", 0.6, "data", ("trace",), "Mellor et al. 2021, arXiv:2006.04647")
 
     def __call__(self, probe: Probe) -> float:
         """The logarithm. Raises DeadNetworkError if all codes are equal, ScoreError if those of two examples are."""
@@ -49,7 +49,7 @@ class LinearRegions:
     3,000 crops of 3x3 grey pixels and networks with a single channel.
     """
 
-    about: ClassVar[About] = About("max", 0.4, "data", ("trace",), "Chen et al. 2021, arXiv:2102.11535")
+    about: ClassVar[About] = About("max", 0.6, "data", ("trace",), "Chen et al. 2021, arXiv:2102.11535")
 
     def __call__(self, probe: Probe) -> float:
         """The number of different codes. Raises DeadNetworkError if all are equal."""
@@ -66,7 +66,7 @@ class Swap:
     exp(-(parameters - mu)^2 / sigma), parameters in thousands: it then prefers a size of about `mu`.
     """
 
-    about: ClassVar[About] = About("max", 3.0, "data", ("normal weights",), "Peng et al. 2024, arXiv:2403.04161")
+    about: ClassVar[About] = About("max", 6.0, "data", ("normal weights",), "Peng et al. 2024, arXiv:2403.04161")
 
     examples: int = 16
     """As many examples of the batch, or all if there are fewer."""
@@ -158,11 +158,12 @@ def _counted(calls: Sequence[Call], examples: int) -> tuple[Tensor, int]:
     for call in calls:
         if not call.intact:
             raise ScoreError(f"What {call.name!r} returns is changed in place afterwards; let that make a new tensor.")
-        # With codes of +1 and -1, the product of two is what agrees less what does not.
-        signs = 2 * _code(call.output, examples).to(torch.float32) - 1
-        units += signs.shape[1]
-        total += (signs @ signs.T).to("cpu", torch.float64)
-    agreements = (total + units) / 2
+        code = _code(call.output, examples).to(torch.float32)  # exact up to 2^24 units
+        units += code.shape[1]
+        total += (code @ code.T).to("cpu", torch.float64)
+    # Off in both are all but those that are on in either: X X^T + (1 - X)(1 - X)^T from the first term alone.
+    on = total.diagonal()
+    agreements = 2 * total - on - on[:, None] + units
     if bool((agreements == units).all()):
         raise DeadNetworkError("All examples switch on the same rectifiers: nothing flows through the network.")
     return agreements, units

@@ -64,7 +64,7 @@ class AzTrainability:
     make before it. Blocks whose gradients do not lie on the same grid, or on a whole multiple of it, are left out.
     """
 
-    about: ClassVar[About] = About("max", 0.9, "nothing", _PASSES, PAPER)
+    about: ClassVar[About] = About("max", 1.3, "nothing", _PASSES, PAPER)
 
     examples: int = 64
 

@@ -15,44 +15,80 @@ from torch import Tensor, nn
 
 from predictors import DeadNetworkError, ScoreError
 from predictors.eval_pass import EvalPass, Scaled, Use, counted_rows, logits, normalised, row_by_row
-from predictors.per_example import weight_gradients
+from predictors.per_example import per_example_gradients, weight_gradients
 from predictors.probe import Probe, finite
 from predictors.protocol import About
+
+Norm = Literal["example", "batch", "running"]
+"""What BatchNorm normalises by: each example's own statistics, those of the batch, or the running ones."""
+
+_ROUNDING = 1e-11
+"""Eigenvalues as far below the largest come from rounding: the gradients are in single precision."""
 
 
 @dataclass(frozen=True)
 class NtkCondition:
     """Largest over least eigenvalue of the tangent kernel of the batch (Chen et al. 2021, arXiv:2102.11535).
 
-    Over all weights, scales of normalisations included, biases not. BatchNorm uses its running statistics, as the
-    published function does by default, or with `norm` "batch" those of the batch, as TE-NAS calls it: examples then
-    depend on one another and take a backward pass each.
+    TE-NAS itself normalises by the batch: with `norm` "batch" examples depend on one another, and take a backward pass
+    each. By its own statistics, the default here, each example is what it would be in a batch of one, and a single pass
+    will do. "running" is evaluation mode: fast too, but says little of a fresh network. Biases do not count, scales of
+    normalisations only with "batch" and "running".
     """
 
-    about: ClassVar[About] = About("min", 1.5, "data", ("evaluation mode",), "Chen et al. 2021, arXiv:2102.11535")
+    about: ClassVar[About] = About("min", 1.5, "data", ("summed outputs",), "Chen et al. 2021, arXiv:2102.11535")
 
-    norm: Literal["running", "batch"] = "running"
+    norm: Norm = "example"
 
     def __call__(self, probe: Probe) -> float:
         """The condition number. Raises DeadNetworkError if there are no gradients, ScoreError if it is infinite."""
         eigenvalues = torch.linalg.eigvalsh(tangent_kernel(probe, norm=self.norm))
         least, largest = float(eigenvalues[0]), float(eigenvalues[-1])
-        if least <= len(eigenvalues) * torch.finfo(torch.float64).eps * largest:
+        if least <= _ROUNDING * largest:
             raise ScoreError("Some examples' gradients are linear in those of others: the condition is infinite.")
         return finite(largest / least)
 
 
-def tangent_kernel(probe: Probe, *, norm: Literal["running", "batch"] = "running") -> Tensor:
+def tangent_kernel(probe: Probe, *, norm: Norm) -> Tensor:
     """Products of the examples' gradients at the weights [examples, examples], in double precision.
 
     Raises DeadNetworkError if none reaches the input, or any weight.
     """
-    net = probe.copy()
-    if norm == "running" and probe.examples == "independent":
-        found = EvalPass(net, probe.batch.inputs)
-        if found.separable:
+    if probe.examples == "independent":
+        if norm == "example":
+            return _each_alone(probe)
+        if norm == "running" and (found := EvalPass(probe.copy(), probe.batch.inputs)).separable:
             return _layer_by_layer(found)
-    return _from_rows(probe, probe.copy().train(norm == "batch"))
+    return _from_rows(probe, probe.copy().train(norm != "running"))
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """The batch with the sum of an example's outputs in the place of its loss."""
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+
+    def losses(self, logits: Tensor) -> Tensor:
+        """[examples]."""
+        return logits.flatten(1).sum(1)
+
+
+def _each_alone(probe: Probe) -> Tensor:
+    examples = len(probe.batch.inputs[0])
+    total, waiting = torch.zeros(examples, examples, dtype=torch.float64), dict[str, list[Tensor]]()
+
+    def consume(name: str, gradients: Tensor) -> None:
+        held = waiting.setdefault(name, [])
+        held.append(gradients.flatten(1))
+        if sum(map(len, held)) == examples:  # all of this layer's are in
+            rows = torch.cat(waiting.pop(name)).to(torch.float64)
+            total.add_((rows @ rows.T).cpu())
+
+    per_example_gradients(probe.model, _Summed(probe.batch.inputs, probe.batch.targets), consume)
+    if not total.any():
+        raise DeadNetworkError("No gradient reaches any weight: nothing flows through the network.")
+    return total
 
 
 def _layer_by_layer(found: EvalPass) -> Tensor:
