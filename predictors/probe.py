@@ -107,6 +107,18 @@ class Probe:
         """The names of matrices and kernels that no proxy over layers counts."""
         return uncounted(self.model)
 
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on what is not as the definitions have it: weights left out, and what the passes so far met."""
+        said = []
+        if self.uncounted:
+            named = ", ".join(self.uncounted[:3]) + (" and others" if len(self.uncounted) > 3 else "")
+            said.append(f"Proxies count the weights of convolutions and linear layers, which {named} are not.")
+        if self.caveats and self.caveats.running_statistics:
+            named = ", ".join(self.caveats.running_statistics[:3])
+            said.append(f"GradSign took running statistics where one example is one number a channel: {named}.")
+        return said
+
     @cached_property
     def trace(self) -> Trace:
         """The forward pass of the batch in training mode, with what each layer and activation received and returned."""

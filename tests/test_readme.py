@@ -79,7 +79,7 @@ def check(what: str, shown: list[str], out: str) -> None:
 def test_every_command_of_the_tour_is_found() -> None:
     commands = [what.removeprefix("$ ") for what, _ in steps() if what.startswith("$ ")]
     assert len(commands) == README.count("\n$ ") and "search.toml" in dict(steps())
-    for word in ("train", "search", "resume", "export", "score", "runs ls", "runs show", "runs diff", "plugins", "doctor"):
+    for word in ("train", "search", "resume", "export", "score", "runs ls", "runs show", "runs diff", "plugins"):
         assert any(c.startswith(f"nascli {word}") for c in commands), word
     assert any("--dry-run" in c for c in commands) and any("--json" in c for c in commands)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import statistics
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from predictors.protocol import Proxy
     from predictors.statistics import Statistic
     from search_spaces.space import SearchSpace
+
+log = logging.getLogger(__name__)
 
 RECORDED: tuple[Statistic, ...] = ("fisher", "grad_norm", "l2_norm", "plain", "snip", "synflow")
 """Statistics of each layer that are recorded: all but grasp, whose double backward pass costs four of theirs."""
@@ -45,9 +48,17 @@ def _score(name: str, proxy: Proxy, subject: Subject, task: Task) -> Mapping[str
     if proxy.about.needs != "nothing" and task.data is None:
         raise UnsupportedError(f"The proxy {name!r} looks at {proxy.about.needs}; give --data NAME.")
     found = [proxy(probe) for probe in subject.probes]
+    for remark in subject.probes[0].remarks:
+        _warn(remark)
     if len(found) == 1:
         return {name: found[0]}
     return {name: statistics.fmean(found), f"{name}_std": statistics.stdev(found)}
+
+
+@lru_cache(maxsize=256)
+def _warn(remark: str) -> None:
+    """Log a remark, once a process: thousands of networks of a space give the same one."""
+    log.warning("%s", remark)
 
 
 def of_record(text: str, space: SearchSpace, proxies: Mapping[str, Mapping[str, Any]]) -> Objective:

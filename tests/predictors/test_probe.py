@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from predictors import DeadNetworkError, ScoreError, probe
 from predictors.probe import Probe, finite
 from search_spaces.space import Batch
-from tests.predictors.probes import Messages, convolutional, dead, images, made, state
+from tests.predictors.probes import Messages, Sentences, convolutional, dead, images, made, state
 
 PASSES: list[Callable[[Probe], object]] = [
     lambda p: p.labelled,
@@ -124,6 +124,17 @@ def test_what_is_made_once_is_made_once() -> None:
 
     assert under.once("x", make) == under.once("x", make) == 1
     assert under.once("y", make) == 2
+
+
+def test_what_is_not_as_defined_is_said() -> None:
+    assert probed(made(convolutional)).remarks == []
+    (said,) = Probe(made(Sentences), images()).remarks
+    assert "embedding.weight" in said
+    flat = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(243, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4)))
+    under = probed(flat)
+    _ = under.per_example
+    (said,) = under.remarks
+    assert "running statistics" in said and said.endswith(" 2.")
 
 
 def test_numbers_are_finite_or_refused() -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 from nascli import plugins
 from nascli.engine.evaluate import Subject, measure
@@ -17,9 +18,10 @@ from nascli.errors import SettingsError, UnsupportedError
 from predictors import DeadNetworkError
 from predictors.probe import Probe
 from predictors.protocol import About
+from search_spaces import Architecture
 from search_spaces.nb201 import Nb201Space
 from tests.toy_images import corners
-from tests.toys import ToySpace
+from tests.toys import TABLE, ToySpace
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,21 @@ def test_statistics_of_layers_are_recorded_as_a_vector() -> None:
     # A stem, two convolutions in each of three cells, three in each of two reductions, a classifier.
     assert trial.values["nodes"] == 14
     assert trial.vectors["nodes_statistics"].shape == (14, 6)
+
+
+def test_remarks_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    @dataclass(frozen=True)
+    class Odd(ToySpace):
+        def build(self, arch: Architecture) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 4))
+
+    about = task(space=Odd(corners().signature), objectives=(parse("gradsign", ToySpace()),))
+    for depth in ("1", "2"):
+        arch = TABLE.canonical([depth, *(["1", "plain"] * 3)])
+        assert measure(Network(arch), about).costs
+    assert [r.message for r in caplog.records if "running statistics" in r.message and "2" in r.message] == [
+        "GradSign took running statistics where one example is one number a channel: 2."
+    ]
 
 
 def test_scoring_leaves_the_global_generator_alone() -> None:
