@@ -78,7 +78,7 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def read_bench(path: Path, table: Path, also: Path | None) -> Bench:
-    """The networks whose statistics are known, with the published proxies `also` in the place of the recorded scores."""
+    """The networks whose statistics are known; published proxies, if given, replace the scores."""
     found: Mapping[str, Any] = read_run(path) if path.is_dir() else np.load(path, allow_pickle=False)
     measured, space = np.load(table, allow_pickle=False), Nb201Space()
     archs = [space.parse(str(text)) for text in found["arch"]]

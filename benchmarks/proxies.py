@@ -144,9 +144,7 @@ def main() -> None:
     rows = np.array([measured(name, model, batch) for name, model in made])
     default, last, fast, lean, shipped, together, apart, _ = rows.sum(0)
     print(f"GradSign takes {fast / default:.2f} of a plain forward and backward pass, {fast / last:.2f} channels last.")
-    print(
-        f"The lean loop takes {lean / fast:.1f} times as much as GradSign, the published one {shipped / fast:.1f};"
-    )
+    print(f"The lean loop takes {lean / fast:.1f} times as much as GradSign, the published one {shipped / fast:.1f};")
     print(f"their values differ from GradSign's by at most {rows[:, -1].max():.1e}, relatively.")
     print(f"Seven proxies ({', '.join(SEVEN)}) together take {together / apart:.2f} of what they take apart.")
     model = max(made, key=lambda pair: sum(p.numel() for p in pair[1].parameters()))[1]

@@ -13,7 +13,7 @@ from nascli.cli import console, options
 from nascli.cli.plugins import described
 
 CORE = ("torch", "numpy", "typer", "rich", "pydantic", "optuna", "pymoo", "pandas", "safetensors", "scikit-learn")
-EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
+EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "pyarrow": "parquet"}
 """Packages that a command may ask for, and the extra of nascli that brings them."""
 
 

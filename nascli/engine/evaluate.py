@@ -23,7 +23,7 @@ from nascli.engine.probing import probe
 from nascli.engine.protocol import Trial
 from nascli.engine.task import Task
 from nascli.errors import DataError, NascliError, UnsupportedError
-from predictors import ScoreError
+from predictors import DeadNetworkError, ScoreError
 from predictors.cost import Cost, count
 from predictors.probe import Probe
 from search_spaces.errors import SpaceError
@@ -145,7 +145,7 @@ def measure(network: Network, task: Task) -> Trial:
                 reading = objective.measure(subject, task)
             except ScoreError as unscored:
                 # What one proxy cannot score, another one may: the reason is kept and the rest measured.
-                missing[objective.name] = str(unscored)
+                missing[objective.name] = f"{'dead: ' * isinstance(unscored, DeadNetworkError)}{unscored}"
                 continue
             found = dict(reading) if isinstance(reading, Mapping) else {objective.name: reading}
             vectors |= {name: value for name, value in found.items() if isinstance(value, np.ndarray)}

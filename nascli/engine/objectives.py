@@ -162,8 +162,12 @@ def _named(name: str, space: SearchSpace, proxies: Mapping[str, Mapping[str, Any
 
         return of_proxy(name, proxies.get(name, {}))
     objective = plugins.load("objective", name)
+    if isinstance(objective, type):
+        from nascli.engine.scores import of_proxy
+
+        return of_proxy(name, proxies.get(name, {}))
     if not isinstance(objective, Objective):
-        raise SettingsError(f"{name!r} is a {type(objective).__name__}, not an Objective.")
+        raise SettingsError(f"{name!r} is a {type(objective).__name__}, neither an Objective nor a proxy.")
     return objective
 
 

@@ -40,6 +40,8 @@ class Plan:
     batch_size: int = 256
     parent: str = ""
     """The run that this one goes on from."""
+    report: Values = field(default_factory=dict)
+    """What `nascli score` makes of its run; other commands pass it over."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     lines: list[str] = []
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)
+        if None in (a, b) and not (a or b):
+            continue  # a setting that one version did not know, and that is empty in the other
         if a != b and all(v is None or isinstance(v, dict) for v in (a, b)):
             lines += differences(a or {}, b or {}, f"{prefix}{key}.")
         elif a != b:

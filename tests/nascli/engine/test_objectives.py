@@ -82,7 +82,7 @@ class TestParse:
             ("acuracy>=70", "No objective is called 'acuracy'. Did you mean 'accuracy'?"),
             ("tests.toys:SIZES", "has no 'SIZES'. Did you mean 'SIZE'?"),
             ("tests.toyz:SIZE", "there is no module 'tests.toyz'"),
-            ("tests.nascli.engine.test_objectives:NOT_ONE", "is a int, not an Objective."),
+            ("tests.nascli.engine.test_objectives:NOT_ONE", "is a int, neither an Objective nor a proxy."),
         ],
     )
     def test_what_is_refused(self, text: str, message: str) -> None:

@@ -80,7 +80,7 @@ class TestPreparing:
 
     def test_every_field_is_resolved_so_that_new_defaults_change_no_old_run(self) -> None:
         resolved = prepare(layers(DIGITS), kind="strategy").resolved
-        assert resolved["strategy"] == {"name": "random", "batch": 20}
+        assert resolved["strategy"] == {"name": "random", "batch": 20, "proxy": "", "candidates": 10, "warm_up": 0}
         assert resolved["latency"]["name"] == "measured" and len(resolved["latency"]) > 1
         assert resolved["space"]["preset"] == "auto" and resolved["calibration"] == 2000
 

@@ -66,3 +66,10 @@ def test_differences_of_settings() -> None:
         "b.c: 2 -> 3",
         "d: None -> 4",
     ]
+
+
+def test_settings_that_a_version_did_not_know_are_no_difference_while_they_are_empty() -> None:
+    old: dict[str, object] = {"seed": 0}
+    assert runs.differences(old, {"seed": 0, "record": [], "proxy": {}, "also": ""}) == []
+    assert runs.differences(old, {"seed": 0, "record": ["macs"]}) == ["record: None -> ['macs']"]
+    assert runs.differences({"seed": 0}, {"seed": 1}) == ["seed: 0 -> 1"]

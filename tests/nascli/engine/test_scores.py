@@ -67,6 +67,14 @@ def test_every_proxy_can_be_named_as_an_objective() -> None:
         assert parse(name, ToySpace()).name == name
 
 
+def test_ones_own_proxy_is_named_by_its_place() -> None:
+    assert parse(f"{HERE}:First:max", ToySpace()).goal == "max"
+    doubled = parse(f"{HERE}:First", ToySpace(), {f"{HERE}:First": {"factor": 2.0}})
+    once = parse(f"{HERE}:First", ToySpace())
+    subject = Subject(NETWORK, task())
+    assert doubled.measure(subject, task()) == {k: 2 * v for k, v in once.measure(subject, task()).items()}  # type: ignore[union-attr, operator]
+
+
 def test_settings_of_proxies_reach_them_and_unknown_ones_are_refused() -> None:
     with pytest.raises(SettingsError, match="examples"):
         parse("gradsign", ToySpace(), {"gradsign": {"examples": 3}})
@@ -90,10 +98,10 @@ def test_repeats_average_over_fresh_initialisations() -> None:
 def test_a_dead_network_keeps_its_other_scores_and_says_why_one_is_missing() -> None:
     dead, first = of_proxy(f"{HERE}:Dead", {}), of_proxy(f"{HERE}:First", {})
     trial = measure(NETWORK, task(objectives=(first,), recorded=(dead,)))
-    assert trial.costs and trial.missing == {dead.name: "nothing flows"} and not trial.error
+    assert trial.costs and trial.missing == {dead.name: "dead: nothing flows"} and not trial.error
     trial = measure(NETWORK, task(objectives=(dead, first)))
     assert not trial.costs and first.name in trial.values
-    assert trial.error == f"{dead.name}: nothing flows"
+    assert trial.error == f"{dead.name}: dead: nothing flows"
 
 
 def test_recorded_limits_and_values_are_of_no_account() -> None:
