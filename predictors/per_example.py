@@ -26,6 +26,9 @@ from predictors.protocol import Examples
 Consume = Callable[[str, Tensor], None]
 """Takes a layer's name and its per-example weight gradients [examples, *weight]; keeps nothing of that size."""
 
+Precision = Literal["single", "double"]
+"""Of the numbers computed with. Gradients near 0 have the sign of their rounding: sums of signs differ by some 1e-4."""
+
 CHUNK_BYTES = 2 * 2**20
 """At most so much of a layer's per-example gradients is held at a time, which a cache can hold; an example at least."""
 
@@ -44,8 +47,7 @@ class PerExampleNorm(nn.Module):
         A single number a channel has no variance: there, the running statistics are used, and `fell_back` says so.
         """
         if x[0, 0].numel() > 1:
-            # As many groups as channels: the same as instance normalisation, whose own kernel is slower.
-            return F.group_norm(x, x.shape[1], self.norm.weight, self.norm.bias, self.norm.eps)
+            return F.instance_norm(x, None, None, self.norm.weight, self.norm.bias, eps=self.norm.eps)
         self.fell_back = True
         mean, var = self.norm.running_mean, self.norm.running_var
         if mean is None or var is None:
@@ -64,7 +66,12 @@ class Caveats:
 
 
 def per_example_gradients(
-    model: nn.Module, batch: Examples, consume: Consume, *, examples: Literal["independent", "coupled"] = "independent"
+    model: nn.Module,
+    batch: Examples,
+    consume: Consume,
+    *,
+    examples: Literal["independent", "coupled"] = "independent",
+    precision: Precision = "single",
 ) -> Caveats:
     """Hand each layer's per-example weight gradients to `consume`, in chunks of examples.
 
@@ -72,11 +79,13 @@ def per_example_gradients(
     with the sum of its uses. Coupled examples (nodes of a graph) share one forward pass, BatchNorm statistics and all,
     and take a backward pass each. Raises ScoreError if the network fails.
     """
-    net = isolated(model)
+    # Not channels last: normalisation by example is slower there, and its rounding turns more signs near 0.
+    dtype = torch.float64 if precision == "double" else torch.float32
+    net = isolated(model, dtype=dtype).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if examples == "independent":
         replace_norms(net, PerExampleNorm)
     collector = _Collector(net, consume, len(batch.inputs[0]))
-    inputs, leaves = _with_leaves(net, batch.inputs)
+    inputs, leaves = _with_leaves(net, tuple(x.to(dtype) if x.is_floating_point() else x for x in batch.inputs))
     losses = batch.losses(forward(net, inputs))
     separate = examples == "coupled" or collector.mixed or len(losses) != len(batch.inputs[0])
     if separate:

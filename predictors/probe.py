@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from predictors import DeadNetworkError, ScoreError
 from predictors.layers import Weighted, isolated, replace_norms, uncounted, weighted
 from predictors.passes import forward
-from predictors.per_example import Caveats, per_example_gradients
+from predictors.per_example import Caveats, Precision, per_example_gradients
 from predictors.protocol import Examples
 from predictors.tracing import Trace
 
@@ -60,7 +60,8 @@ class Probe:
     """A network and its batches, and what the passes found; the network itself is left exactly as it was.
 
     `second` is another batch of the same kind. `examples` says whether each example goes through the network by itself
-    or all at once (nodes of a graph). `seed` seeds whatever proxies draw. `code` is the architecture's encoding.
+    or all at once (nodes of a graph). `seed` seeds whatever proxies draw, `precision` is that of the per-example pass,
+    `code` the architecture's encoding.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Probe:
         second: Examples | None = None,
         examples: Literal["independent", "coupled"] = "independent",
         seed: int = 0,
+        precision: Precision = "single",
         code: np.ndarray | None = None,
         cell: Cell | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class Probe:
         self.examples, self.code, self.cell = examples, code, cell
         self._second, self._seed = second, seed
         self._made: dict[str, object] = {}
+        self._precision = precision
 
     def generator(self, stream: str) -> torch.Generator:
         """A CPU generator for a named purpose, the same whenever it is asked for."""
@@ -170,7 +173,9 @@ class Probe:
             live[name] = live[name] | moved if name in live else moved
             seen[name] = seen.get(name, 0) + len(gradients)
 
-        self.caveats = per_example_gradients(self.model, self.batch, consume, examples=self.examples)
+        self.caveats = per_example_gradients(
+            self.model, self.batch, consume, examples=self.examples, precision=self._precision
+        )
         found = [_agreement(name, sums[name], live[name], seen[name]) for name, _ in self.layers if name in sums]
         if not any(layer.live for layer in found):
             raise DeadNetworkError("No example's gradient reaches any weight: nothing flows through the network.")

@@ -16,8 +16,8 @@ DEFAULTS = {
     # A list may hold many dead networks in a row.
     "budget.failures": 200,
 }
-PROXIES = ("jacov", "synflow", "nwot", "gradsign")
-WITHOUT_DATA = ("synflow",)
+PROXIES = ("jacov", "meco", "synflow", "gradsign")
+WITHOUT_DATA = ("meco", "synflow")
 """What is scored by if nobody says: proxies that read different things."""
 COUNTS = ("params", "macs")
 NODES = "nodes"

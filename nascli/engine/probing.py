@@ -28,6 +28,7 @@ def probe(arch: Architecture, model: nn.Module, task: Task) -> Probe:
         second=second,
         examples="coupled" if task.space.signature.kind == "graph" else "independent",
         seed=task.entropy(f"probe/{arch}"),
+        precision=task.probing.precision,
         code=task.space.table.encode(arch),
         cell=None if graph is None else Cell(graph.adjacency, graph.operations),
     )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -24,6 +24,8 @@ class Probing:
 
     examples: int = 64
     repeats: int = 1
+    precision: Literal["single", "double"] = "single"
+    """Of the pass over single examples, whose signs depend on rounding where gradients are nearly 0."""
 
     def __post_init__(self) -> None:
         for name in ("examples", "repeats"):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from nascli.engine.task import Task
     from nascli.strategies.listed import Listed
 
-BEST = "log_rank:jacov,params"
-"""The aggregate that is made unasked where it can be: the best ranking known that needs no label and two scores."""
+BEST = ("log_rank:jacov,meco,params", "log_rank:jacov,params")
+"""Of these, the first whose scores are there is made unasked: they rank best without labels (docs/results.md)."""
 FILE = "scores.csv"
 
 
@@ -117,7 +117,7 @@ class Report:
 
     def _aggregates(self, found: Board) -> Sequence[str]:
         names = {score.name for score in found.scores}
-        return self.aggregate or ([BEST] if set(parts(BEST)[1]) <= names else [])
+        return self.aggregate or [text for text in BEST if set(parts(text)[1]) <= names][:1]
 
     def _figures(self, found: Board, task: Task, rows: np.ndarray) -> list[ranking.Figures]:
         if found.truth is None:

@@ -14,6 +14,7 @@ from tests.predictors.probes import convolutional, dead, images, made
 def signs(model: nn.Module, count: int) -> list[torch.Tensor]:
     """Sums of signs by layer, example after example as the definition has it."""
     batch, total = images(count), []
+    batch = batch.with_inputs(batch.inputs[0].to(next(model.parameters()).dtype))
     for i in range(count):
         net = copy.deepcopy(model).train()
         nn.functional.cross_entropy(net(batch.inputs[0][i : i + 1]), batch.targets[i : i + 1]).backward()
@@ -25,6 +26,12 @@ def signs(model: nn.Module, count: int) -> list[torch.Tensor]:
 def test_is_the_sum_over_the_weights_of_the_agreement_of_signs() -> None:
     model = made(convolutional)
     assert GradSign()(Probe(model, images(9))) == sum(float(s.abs().sum()) for s in signs(model, 9))
+
+
+def test_in_double_precision_no_sign_depends_on_rounding() -> None:
+    model, batch = made(convolutional), images(9)
+    exact = signs(copy.deepcopy(model).double(), 9)
+    assert GradSign()(Probe(model, batch, precision="double")) == sum(float(s.abs().sum()) for s in exact)
 
 
 def test_the_mean_is_over_weights_that_gradients_reach() -> None:
