@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,26 @@ def _score(name: str, proxy: Proxy, subject: Subject, task: Task) -> Mapping[str
     """The mean over the initialisations, and with several of them their deviation."""
     if proxy.about.needs != "nothing" and task.data is None:
         raise UnsupportedError(f"The proxy {name!r} looks at {proxy.about.needs}; give --data NAME.")
-    found = [proxy(probe) for probe in subject.probes]
+    with _one_thread():
+        found = [proxy(probe) for probe in subject.probes]
     for remark in subject.probes[0].remarks:
         _warn(remark)
     if len(found) == 1:
         return {name: found[0]}
     return {name: statistics.fmean(found), f"{name}_std": statistics.stdev(found)}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within: torch computes on one thread, as workers do: sums over threads would differ in the last digits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=256)
@@ -72,7 +87,8 @@ def node_statistics(subject: Subject, task: Task) -> Mapping[str, float | np.nda
 
     if task.data is None:
         raise UnsupportedError("The statistics of layers look at labels; give --data NAME.")
-    found = read(subject.probes[0], RECORDED)
+    with _one_thread():
+        found = read(subject.probes[0], RECORDED)
     return {NODES: float(len(found.values)), f"{NODES}_statistics": found.values}
 
 

@@ -126,6 +126,26 @@ def test_statistics_of_layers_are_recorded_as_a_vector() -> None:
     assert trial.vectors["nodes_statistics"].shape == (14, 6)
 
 
+@dataclass(frozen=True)
+class Threads:
+    """The threads that torch has while it scores."""
+
+    about: ClassVar[About] = About("max", 0, "nothing", (), "2020")
+
+    def __call__(self, probe: Probe) -> float:
+        return float(torch.get_num_threads())
+
+
+def test_scores_are_computed_on_one_thread_as_workers_compute_them() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert of_proxy(f"{HERE}:Threads", {}).measure(Subject(NETWORK, task()), task()) == {f"{HERE}:Threads": 1.0}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_remarks_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     @dataclass(frozen=True)
     class Odd(ToySpace):
