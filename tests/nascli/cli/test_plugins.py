@@ -24,7 +24,7 @@ def test_the_table_names_settings(nascli: Nascli) -> None:
     rows = [line.split("\t") for line in nascli("plugins", "ls", "strategy").out.splitlines()]
     assert rows[0] == ["kind", "name", "target", "settings", "what"]
     (random,) = [row for row in rows if row[1] == "random"]
-    assert random[2:4] == ["nascli.strategies.random:Random", "batch"]
+    assert random[2:4] == ["nascli.strategies.random:Random", "batch proxy candidates warm_up"]
 
 
 def test_an_unknown_kind_is_refused_with_a_suggestion(nascli: Nascli) -> None:
