@@ -17,7 +17,7 @@ DEFAULTS = {
     "budget.failures": 200,
 }
 PROXIES = ("jacov", "meco", "synflow", "gradsign")
-WITHOUT_DATA = ("meco", "synflow")
+WITHOUT_DATA = ("synflow",)
 """What is scored by if nobody says: proxies that read different things."""
 COUNTS = ("params", "macs")
 NODES = "nodes"

@@ -155,7 +155,7 @@ def test_a_closed_generator_drops_what_waits(two: Evaluate, tmp_path: Path) -> N
         assert next(iter(trials)).network == asked[0]
     # Whoever comes next waits only for what was in hand.
     list(two(asked[:1], pictured(NAPPING)))
-    assert 1 <= len(list(tmp_path.iterdir())) <= 6
+    assert 1 <= len(list(tmp_path.iterdir())) < 15
 
 
 def test_a_task_that_can_not_be_sent_is_refused(two: Evaluate) -> None:
