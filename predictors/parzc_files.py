@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from predictors import ScoreError
+from predictors.fitted_files import read, write
 from predictors.parzc_fit import Fitted
 from predictors.parzc_net import ParZCNet, ParZCSettings, Shapes
 from predictors.profiles import Layout, Reader, Scale
@@ -41,19 +40,12 @@ def save_fitted(fitted: Fitted, path: str | Path) -> None:
         "score_names": fitted.score_names,
     }
     metadata = {"kind": KIND, "version": str(VERSION), "header": json.dumps(header, allow_nan=False)}
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(save({k: t.contiguous() for k, t in tensors.items()}, metadata=metadata))
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ScoreError(f"The predictor can't be written to {str(path)!r}: {error.strerror}.") from None
+    write(path, save({k: t.contiguous() for k, t in tensors.items()}, metadata=metadata), what="predictor")
 
 
 def load_fitted(path: str | Path) -> Fitted:
     """The predictor in a file. Raises ScoreError for one that is missing, damaged, foreign or from a newer version."""
-    metadata, tensors = _read(path)
+    metadata, tensors = read(path, framework="pt", what="predictor", advice=_HOW)
     if metadata.get("kind") != KIND:
         raise ScoreError(f"{str(path)!r} holds tensors, but no fitted ParZC; {_HOW}.")
     if metadata.get("version") != str(VERSION):
@@ -66,16 +58,6 @@ def load_fitted(path: str | Path) -> Fitted:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # JSON's and pydantic's errors are ValueErrors
         detail = str(error).strip().splitlines()[0][:160].rstrip(".")
         raise ScoreError(f"{str(path)!r} is a damaged predictor ({type(error).__name__}: {detail}); {_HOW}.") from None
-
-
-def _read(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ScoreError(f"The predictor {str(path)!r} does not exist; {_HOW}.") from None
-    except (OSError, SafetensorError) as error:
-        raise ScoreError(f"{str(path)!r} is no fitted predictor ({error}); {_HOW}.") from None
 
 
 def _built(header: dict[str, Any], tensors: dict[str, Tensor]) -> Fitted:

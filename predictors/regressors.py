@@ -9,14 +9,12 @@ model, which only a pickle could: reading one fits again, and checks that the sa
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -27,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from predictors import ScoreError
+from predictors.fitted_files import read, write
 from predictors.parzc_fit import normal_quantiles
 
 Kind = Literal["extra_trees", "gaussian_process", "ridge"]
@@ -125,14 +124,7 @@ def save_regressor(regressor: Regressor, path: str | Path) -> None:
     arrays = {"features": regressor.features, "targets": regressor.targets, "said": said}
     header = json.dumps({"kind": regressor.kind, "seed": regressor.seed})
     metadata = {"kind": FILE_KIND, "version": str(VERSION), "header": header}
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(save({k: np.ascontiguousarray(a) for k, a in arrays.items()}, metadata=metadata))
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ScoreError(f"The regressor can't be written to {str(path)!r}: {error.strerror}.") from None
+    write(path, save({k: np.ascontiguousarray(a) for k, a in arrays.items()}, metadata=metadata), what="regressor")
 
 
 def load_regressor(path: str | Path) -> Regressor:
@@ -141,7 +133,7 @@ def load_regressor(path: str | Path) -> Regressor:
     Raises ScoreError for a file that is missing, damaged, foreign or from a newer version, and if the regressor says
     something else of its training set than it did: another version of scikit-learn may draw other trees.
     """
-    metadata, arrays = _read(path)
+    metadata, arrays = read(path, framework="numpy", what="regressor", advice="fit one first")
     if metadata.get("kind") != FILE_KIND or metadata.get("version") != str(VERSION):
         raise ScoreError(f"{str(path)!r} is no regressor of format {VERSION}; fit one again, or update.")
     try:
@@ -158,13 +150,3 @@ def load_regressor(path: str | Path) -> Regressor:
             f"{str(path)!r} fitted again says something else than it did; fit a new one with this version."
         )
     return regressor
-
-
-def _read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ScoreError(f"The regressor {str(path)!r} does not exist; fit one first.") from None
-    except (OSError, SafetensorError) as error:
-        raise ScoreError(f"{str(path)!r} is no fitted regressor ({error}); fit one first.") from None
