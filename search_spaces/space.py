@@ -65,6 +65,17 @@ class Batch:
         return right.flatten() if self.mask is None else right[self.mask].flatten()
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A graph to be looked at: nodes in an order in which every edge leads to a later one."""
+
+    title: str
+    nodes: tuple[tuple[str, Literal["input", "inner", "output"]], ...]
+    """Label and part of each node."""
+    edges: tuple[tuple[int, int, str], ...]
+    """From node, to node (positions in `nodes`), and what is computed on the way; "" for nothing."""
+
+
 class SearchSpace(ABC):
     """A family of networks. Concrete spaces are frozen dataclasses whose fields are their settings."""
 
@@ -90,6 +101,18 @@ class SearchSpace(ABC):
         """The architecture that stands for all that compute the same function; most stand for themselves alone."""
         return arch
 
+    @property
+    def topology(self) -> Mapping[str, tuple[frozenset[str], ...]]:
+        """The choices of which edges lead into a node: for each of their options, the names of the choices of what is
+        computed on the edges that it lets through. Methods that relax a space keep all edges until they decide.
+        """
+        return {}
+
+    @property
+    def mixed_only(self) -> frozenset[str]:
+        """Options that a supernet may mix in, but that no network which a method settles on should have."""
+        return frozenset()
+
     @abstractmethod
     def build(self, arch: Architecture) -> nn.Module:
         """A plain network with fresh weights, `forward(*inputs)`; it knows nothing of the space."""
@@ -109,6 +132,40 @@ class CellSpace(Protocol):
 
     def graph(self, arch: Architecture) -> CellGraph:
         """The cell: who feeds whom, and what each node computes."""
+        ...
+
+
+@runtime_checkable
+class PartialChannels(Protocol):
+    """A space whose supernets can mix operations on a part of the channels (PC-DARTS, Xu et al. 2020, 1907.05737)."""
+
+    def partial_supernet(self, parts: int) -> nn.Module:
+        """A supernet whose mixed operations see one of `parts` equal parts of the channels; the others pass by them.
+
+        Networks cannot inherit from it. Raises SpaceError if the channels cannot be divided so.
+        """
+        ...
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """A space whose architectures can be drawn as graphs."""
+
+    def drawings(self, arch: Architecture) -> tuple[Drawing, ...]:
+        """What there is to see of the architecture: a graph for each kind of cell."""
+        ...
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """A network with a place for an auxiliary classifier, which helps to train it and is no part of it."""
+
+    def tapped(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes], and what the auxiliary classifier reads."""
+        ...
+
+    def auxiliary(self) -> nn.Module:
+        """A new auxiliary classifier: from what `tapped` gives to logits [n, classes]."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""How architecture weights and network weights are trained against each other."""
