@@ -128,28 +128,37 @@ class ElasticBatchNorm2d(Elastic):
 
     Training uses the batch's own statistics and keeps none: an average over networks of all sizes would fit none of
     them. A network cut from the supernet has its statistics estimated anew.
+
+    If not `affine`, scales and shifts are not learnt, but are there to be inherited: ones and zeros.
     """
 
+    weight: Tensor
+    bias: Tensor
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        for name, value in (("weight", torch.ones(channels)), ("bias", torch.zeros(channels))):
+            if affine:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` [n, channels, h, w] normalised by channel."""
+    def forward(self, x: Tensor, times: Tensor | float | None = None) -> Tensor:
+        """`x` [n, channels, h, w] normalised by channel, and multiplied by `times` [], which here costs nothing."""
         c = x.shape[1]
+        weight, bias = self.weight[:c], self.bias[:c]
+        if times is not None:
+            weight, bias = weight * times, bias * times
         if self.training:
-            return F.batch_norm(x, None, None, self.weight[:c], self.bias[:c], True, 0.0, self.eps)
-        mean, var = self.running_mean[:c], self.running_var[:c]
-        return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], False, 0.0, self.eps)
+            return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps)
+        return F.batch_norm(x, self.running_mean[:c], self.running_var[:c], weight, bias, False, 0.0, self.eps)
 
     def cut(self, key: str, shape: Sequence[int]) -> Tensor:
         """See `Elastic.cut`."""
@@ -176,6 +185,19 @@ def inherited(supernet: nn.Module, plain: nn.Module) -> dict[str, Tensor]:
             raise SpaceError(f"The supernet is not one of this space: it holds nothing for {key!r}.")
         state[key] = source.cut(leaf, tensor.shape).detach().clone()
     return state
+
+
+def copied(supernet: nn.Module, plain: nn.Module) -> dict[str, Tensor]:
+    """The state dict for `plain` (on any device), copied from the tensors of the same names and shapes in the supernet.
+
+    Raises SpaceError if the supernet has no such tensor.
+    """
+    held = supernet.state_dict()
+    wanted = plain.state_dict()
+    for key, tensor in wanted.items():
+        if key not in held or held[key].shape != tensor.shape:
+            raise SpaceError(f"The supernet is not one of this space: it holds nothing for {key!r}.")
+    return {key: held[key].detach().clone() for key in wanted}
 
 
 def _first(tensor: Tensor, shape: Sequence[int]) -> Tensor:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from search_spaces.cells import CellGraph, cell_graph, line_graph, on_paths, structure
 from search_spaces.choices import Architecture, Choice, ChoiceTable
+from search_spaces.elastic import copied
 from search_spaces.errors import ArchitectureError, SpaceError
 from search_spaces.measured_files import Goal, locate, read
-from search_spaces.nb201_net import EDGES, NODES, OPERATIONS, Nb201Network, Nb201Supernet
-from search_spaces.space import SearchSpace, Signature
+from search_spaces.nb201_net import EDGES, NODES, OPERATIONS, Nb201Network, Nb201Supernet, PartialNb201Supernet
+from search_spaces.space import Drawing, SearchSpace, Signature
 from search_spaces.table import TableSpace
 
 _TABLE = ChoiceTable("nb201", tuple(Choice(f"edge.{i}-{j}", OPERATIONS) for i, j in EDGES))
@@ -58,6 +59,11 @@ class Nb201Space(SearchSpace):
     def table(self) -> ChoiceTable:
         """One choice an edge, named and ordered as by `TableSpace`."""
         return _TABLE
+
+    @property
+    def nodes(self) -> Mapping[str, tuple[str, ...]]:
+        """See `SearchSpace.nodes`: the three nodes after the input."""
+        return {f"node{n}": tuple(f"edge.{i}-{n}" for i in range(n)) for n in range(1, NODES)}
 
     # -- architectures -----------------------------------------------------------------------------------------------
 
@@ -106,6 +112,11 @@ class Nb201Space(SearchSpace):
         operations = ["input", *self._by_edge(arch).values(), "output"]
         return cell_graph(line_graph(EDGES, NODES), operations, ("input", *OPERATIONS, "output"))
 
+    def drawings(self, arch: Architecture) -> tuple[Drawing, ...]:
+        """The cell; edges that compute nothing are left out."""
+        edges = tuple((i, j, operation) for (i, j), operation in self._by_edge(arch).items() if operation != "none")
+        return (Drawing("cell", (("0", "input"), ("1", "inner"), ("2", "inner"), ("3", "output")), edges),)
+
     def _by_edge(self, arch: Architecture) -> dict[tuple[int, int], str]:
         self.table.indices(arch)
         return dict(zip(EDGES, arch.options, strict=True))
@@ -120,15 +131,15 @@ class Nb201Space(SearchSpace):
         """See `SearchSpace.supernet`."""
         return Nb201Supernet(self.signature, channels=self.channels, cells=self.cells)
 
+    def partial_supernet(self, parts: int) -> PartialNb201Supernet:
+        """See `PartialChannels`."""
+        return PartialNb201Supernet(self.signature, channels=self.channels, cells=self.cells, parts=parts)
+
     def inherit(self, supernet: nn.Module, arch: Architecture) -> dict[str, Tensor]:
         """See `SearchSpace.inherit`; raises SpaceError for the supernet of another space."""
         with torch.device("meta"):
-            wanted = self.build(arch).state_dict()
-        held = supernet.state_dict()
-        for key, tensor in wanted.items():
-            if key not in held or held[key].shape != tensor.shape:
-                raise SpaceError(f"The supernet is not one of this space: it holds nothing for {key!r}.")
-        return {key: held[key].detach().clone() for key in wanted}
+            plain = self.build(arch)
+        return copied(supernet, plain)
 
     # -- the table ---------------------------------------------------------------------------------------------------
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from search_spaces.cells import Edge, on_paths
 from search_spaces.elastic import ElasticBatchNorm2d
-from search_spaces.gated import pick
+from search_spaces.mixtures import Weight, weighed, weighted
+from search_spaces.partial import BYPASS, Divided, Mixture, Sums, part, passing
 from search_spaces.space import Gates, Signature
 from search_spaces.units import channels_last
 
@@ -26,14 +28,14 @@ OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_
 Norm = Callable[[int], nn.Module]
 """Channels -> their normalisation."""
 
-Term = tuple[int, str, Tensor | None]
-"""What adds to a node: the node it comes from, the operation's name in the cell, and its weight; None is 1."""
+Term = tuple[int, str, Weight]
+"""What adds to a node: the node it comes from, the operation's name in the cell, and its weight."""
 
 Plan = tuple[tuple[Term, ...], ...]
 """The terms of each node after the first; none for a node that does not matter."""
 
-Mixture = Mapping[Edge, Sequence[tuple[str, Tensor | None]]]
-"""Edge -> operations with their weights."""
+_searching = partial(ElasticBatchNorm2d, affine=False)
+"""Cells of supernets do not learn to scale, so that the gates alone say how much an operation counts."""
 
 
 def plan(mixture: Mixture) -> Plan:
@@ -52,7 +54,9 @@ def plan(mixture: Mixture) -> Plan:
 
 
 def name(edge: Edge, operation: str) -> str:
-    """What a cell calls the operation of an edge; skip connections, being no module, are all called the same."""
+    """What a cell calls the operation of an edge; those that are no module are all called the same."""
+    if operation == BYPASS:
+        return BYPASS
     return "" if operation == "skip_connect" else f"{operation}_{edge[0]}_{edge[1]}"
 
 
@@ -62,7 +66,8 @@ class Nb201Network(nn.Module):
     def __init__(self, operations: Mapping[Edge, str], signature: Signature, *, channels: int, cells: int) -> None:
         super().__init__()
         listed = {edge: (operation,) for edge, operation in operations.items()}
-        self.body = Body(listed, signature, channels=channels, cells=cells, norm=nn.BatchNorm2d)
+        make = partial(Cell, listed, norm=nn.BatchNorm2d)
+        self.body = Body(make, signature, channels=channels, cells=cells, norm=nn.BatchNorm2d)
         self.plan = plan({edge: [(operation, None)] for edge, operation in operations.items()})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,8 +84,8 @@ class Nb201Supernet(nn.Module):
 
     def __init__(self, signature: Signature, *, channels: int, cells: int) -> None:
         super().__init__()
-        every = dict.fromkeys(EDGES, OPERATIONS)
-        self.body = Body(every, signature, channels=channels, cells=cells, norm=ElasticBatchNorm2d)
+        make = partial(Cell, _EVERY, norm=_searching)
+        self.body = Body(make, signature, channels=channels, cells=cells, norm=ElasticBatchNorm2d)
 
     def forward(self, x: Tensor, *, gates: Gates) -> Tensor:
         """Logits [n, classes] of images [n, c, h, w]."""
@@ -88,12 +93,29 @@ class Nb201Supernet(nn.Module):
         return logits
 
 
+class PartialNb201Supernet(nn.Module):
+    """The supernet whose operations are mixed on one of `parts` parts of the channels, see `search_spaces.partial`."""
+
+    def __init__(self, signature: Signature, *, channels: int, cells: int, parts: int) -> None:
+        super().__init__()
+        part(channels, parts)
+        self.body = Body(
+            partial(PartialCell, parts=parts), signature, channels=channels, cells=cells, norm=ElasticBatchNorm2d
+        )
+
+    def forward(self, x: Tensor, *, gates: Gates) -> Tensor:
+        """Logits [n, classes] of images [n, c, h, w]."""
+        mixture = passing({edge: _picked(gates, edge) for edge in EDGES})
+        logits: Tensor = self.body(channels_last(x), plan(mixture))
+        return logits
+
+
 class Body(nn.Module):
-    """The stem, the cells with the residual blocks between them, and the classifier."""
+    """The stem, the cells with the residual blocks between them, and the classifier. `make` makes cells by channels."""
 
     def __init__(
         self,
-        operations: Mapping[Edge, Sequence[str]],
+        make: Callable[[int], nn.Module],
         signature: Signature,
         *,
         channels: int,
@@ -108,7 +130,7 @@ class Body(nn.Module):
             if stage:
                 self.reductions.append(Reduction(channels, norm))
                 channels *= 2
-            self.stages.append(nn.ModuleList(Cell(operations, channels, norm) for _ in range(cells)))
+            self.stages.append(nn.ModuleList(make(channels) for _ in range(cells)))
         self.last = nn.Sequential(OrderedDict[str, nn.Module](bn=norm(channels), act=nn.ReLU()))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels, signature.classes)
@@ -144,11 +166,34 @@ class Cell(nn.Module):
         nodes = {0: x}
         for node, terms in enumerate(plan, 1):
             for source, operation, weight in terms:
-                y = self.operations[operation](nodes[source]) if operation else nodes[source]
-                if weight is not None:
-                    y = weight * y
+                y = weighted(self.operations[operation] if operation else None, nodes[source], weight)
                 nodes[node] = nodes[node] + y if node in nodes else y
         return nodes[NODES - 1] if NODES - 1 in nodes else torch.zeros_like(x)
+
+
+class PartialCell(nn.Module):
+    """A cell whose operations see the first part of the channels of what they read."""
+
+    def __init__(self, channels: int, *, parts: int) -> None:
+        super().__init__()
+        self.parts, self.seen = parts, channels // parts
+        self.operations = Cell(_EVERY, self.seen, _searching).operations
+
+    def forward(self, x: Tensor, plan: Plan) -> Tensor:
+        """The last node [n, c, h, w]; zero if nothing leads there."""
+        nodes = {0: Divided(x, self.seen)}
+        for node, terms in enumerate(plan, 1):
+            sums = Sums()
+            for source, operation, weight in terms:
+                if operation == BYPASS:
+                    sums.pass_by(nodes[source].rest, weight)
+                else:
+                    layer = self.operations[operation] if operation else None
+                    sums.add(weighted(layer, nodes[source].first, weight))
+            value = sums.value(self.parts)
+            if value is not None:
+                nodes[node] = Divided(value, self.seen)
+        return nodes[NODES - 1].value if NODES - 1 in nodes else torch.zeros_like(x)
 
 
 class Reduction(nn.Module):
@@ -181,9 +226,9 @@ _MAKERS: Mapping[str, Callable[[int, Norm], nn.Module]] = {
 }
 
 
-def _picked(gates: Gates, edge: Edge) -> list[tuple[str, Tensor | None]]:
+_EVERY: Mapping[Edge, Sequence[str]] = dict.fromkeys(EDGES, OPERATIONS)
+
+
+def _picked(gates: Gates, edge: Edge) -> list[tuple[str, Weight]]:
     """The operations that the gate of an edge lets through, with their weights."""
-    picked = pick(gates, f"edge.{edge[0]}-{edge[1]}")
-    if isinstance(picked, int):
-        return [(OPERATIONS[picked], None)]
-    return [(OPERATIONS[i], weight) for i, weight in picked]
+    return [(OPERATIONS[i], weight) for i, weight in weighed(gates, f"edge.{edge[0]}-{edge[1]}")]
