@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -55,7 +56,8 @@ class Subject:
         model = self.structure
         if self.task.supernet is not None and self.network.tensors is None:
             head = _data(self.task).train.head(self.task.calibration)
-            training.calibrate(model, head.batches(self.task.batch_size, device=self.task.device))
+            with _draws(self.task, f"calibrate/{self.network.key}"):
+                training.calibrate(model, head.batches(self.task.batch_size, device=self.task.device))
         return model
 
     @cached_property
@@ -81,11 +83,16 @@ class Subject:
         return count(self.structure, self.example)
 
     def quality(self, split: str) -> Mapping[str, float]:
-        """Accuracy in per cent and mean loss on "val" or "test"; the one road to them, so never uncalibrated."""
+        """Accuracy in per cent and mean loss on "val" or "test"; the one road to them, so never uncalibrated.
+
+        A network that draws numbers, as cells with noise do, draws the same ones whenever it is measured.
+        """
         if split not in self._quality:
             examples: Split = {"val": _data(self.task).val, "test": _data(self.task).test}[split]
             size, device = self.task.batch_size, self.task.device
-            self._quality[split] = training.evaluate(self.model, examples, batch_size=size, device=device)
+            model = self.model
+            with _draws(self.task, f"evaluate/{split}/{self.network.key}"):
+                self._quality[split] = training.evaluate(model, examples, batch_size=size, device=device)
         return self._quality[split]
 
     def look_up(self, column: str) -> float:
@@ -171,6 +178,18 @@ def measure(network: Network, task: Task) -> Trial:
     costs, error, violation = judge(values, task.objectives, error, missing)
     seconds = time.perf_counter() - started
     return Trial(-1, network.key, network, values, costs, error, violation, seconds, missing, vectors)
+
+
+@contextmanager
+def _draws(task: Task, stream: str) -> Iterator[None]:
+    """Inside, what is drawn from torch's generators is the named stream's; afterwards they are as they were."""
+    device = torch.device(task.device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(task.entropy(stream))
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(task.entropy(stream))
+        yield
 
 
 def _data(task: Task) -> Data:

@@ -199,6 +199,30 @@ class TestSubject:
             assert subject.quality(name) == pytest.approx(expected, rel=1e-5)
         assert direct["val"] != direct["test"]
 
+    def test_networks_that_draw_numbers_are_measured_alike(self, task: Task) -> None:
+        @dataclass(frozen=True)
+        class Noisy(Single):
+            def build(self, arch: Architecture) -> nn.Module:
+                return Drawing()
+
+        drawing = replace(task, space=Noisy(), supernet=None)
+        arch, found = Noisy().table.smallest, []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            state = torch.get_rng_state()
+            found.append(Subject(Network(arch), drawing).quality("val")["loss"])
+            assert torch.equal(torch.get_rng_state(), state)
+        assert found[0] == found[1]
+        other = Subject(Network(arch), replace(drawing, seed=1)).quality("val")["loss"]
+        assert other != found[0], "another run draws other numbers"
+
+
+class Drawing(nn.Module):
+    """Answers at random, in evaluation mode too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.randn(len(x), 4)
+
 
 def calibrated_by_hand(arch: Architecture, supernet: nn.Module, images: Tensor) -> nn.Module:
     """The inherited network after each BatchNorm, from the first to the last, got the moments of what reaches it."""
