@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,19 +34,26 @@ class DivergedError(NascliError):
 
 
 def evaluate(
-    model: nn.Module, split: Split, *, batch_size: int, device: str, gates: Gates | None = None
+    model: nn.Module,
+    split: Split,
+    *,
+    batch_size: int,
+    device: str,
+    gates: Gates | None = None,
+    normalised_by: Literal["statistics", "batch"] = "statistics",
 ) -> dict[str, float]:
     """Accuracy in per cent ("accuracy") and mean cross-entropy in nats ("loss") of a whole split, in evaluation mode.
 
-    A supernet needs gates, and has no statistics for them unless it keeps none: cut a network from it and calibrate
-    that. Raises DataError if the split is empty. The model is left in the modes it was in.
+    A supernet needs gates, and has no statistics that fit them: cut a network from it and calibrate that, or let the
+    batches themselves normalise, which is training mode. Raises DataError if the split is empty. The model is left in
+    the modes it was in, and its buffers as they were.
     """
     named = {} if gates is None else {"gates": gates}
     loss, right = torch.zeros(2, dtype=torch.float64, device=device)
     examples = targets = 0
     # Not inference mode: what a foreign model keeps from a pass (a mask, a table) must still be usable in training.
-    with torch.no_grad(), _kept_modes(model):
-        model.eval()
+    with torch.no_grad(), _kept_modes(model), _kept_buffers(model if normalised_by == "batch" else None):
+        model.train(normalised_by == "batch")
         for batch in split.batches(batch_size, device=device):
             logits = model(*batch.inputs, **named)
             losses, correct = batch.losses(logits), batch.correct(logits)
@@ -138,24 +145,53 @@ def _kept_modes(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def _kept_buffers(model: nn.Module | None) -> Iterator[None]:
+    """Gives every buffer its values back; training mode writes running statistics."""
+    kept = [] if model is None else [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, values in kept:
+            buffer.copy_(values)
+
+
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def sgd(model: nn.Module, *, lr: float, weight_decay: float, momentum: float = 0.9) -> torch.optim.SGD:
-    """Stochastic gradient descent with Nesterov's momentum; vectors (biases, normalisation) do not decay."""
+def sgd(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.9,
+    acceleration: Literal["heavy-ball", "nesterov"] = "nesterov",
+    decayed: Literal["all", "weights"] = "weights",
+) -> torch.optim.SGD:
+    """Stochastic gradient descent with momentum, Nesterov's or the older one.
+
+    Of decayed "weights", vectors (biases, normalisation) do not decay.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": weight_decay if decayed == "all" else 0.0},
     ]
-    return torch.optim.SGD([g for g in groups if g["params"]], lr=lr, momentum=momentum, nesterov=momentum > 0)
+    nesterov = acceleration == "nesterov" and momentum > 0
+    return torch.optim.SGD([g for g in groups if g["params"]], lr=lr, momentum=momentum, nesterov=nesterov)
 
 
-def step(optimiser: torch.optim.Optimizer, losses: Iterable[Tensor], *, clip: float = math.inf) -> Tensor:
+def step(
+    optimiser: torch.optim.Optimizer,
+    losses: Iterable[Tensor],
+    *,
+    clip: float = math.inf,
+    clip_by: Literal["value", "norm"] = "value",
+) -> Tensor:
     """The mean of the losses [], still on the device, after one step down the sum of their gradients.
 
     Each loss is differentiated before the next is asked for, so that only one network's activations are held at a
-    time. Gradients are clipped by value: to [-clip, clip].
+    time. Gradients are clipped by value, to [-clip, clip], or all together by their norm.
     """
     optimiser.zero_grad()
     values = []
@@ -163,7 +199,11 @@ def step(optimiser: torch.optim.Optimizer, losses: Iterable[Tensor], *, clip: fl
         loss.backward()  # type: ignore[no-untyped-call]
         values.append(loss.detach())
     if clip < math.inf:
-        nn.utils.clip_grad_value_((p for group in optimiser.param_groups for p in group["params"]), clip)
+        trained = [p for group in optimiser.param_groups for p in group["params"]]
+        if clip_by == "norm":
+            nn.utils.clip_grad_norm_(trained, clip)
+        else:
+            nn.utils.clip_grad_value_(trained, clip)
     optimiser.step()
     return values[0] if len(values) == 1 else torch.stack(values).mean()
 

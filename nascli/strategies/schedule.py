@@ -1,17 +1,22 @@
-"""How long to train and how fast: a budget of epochs, steps or seconds, and a learning rate that follows how much of it
-is spent, so that one schedule serves all three.
+"""How long to train and how fast: a budget of epochs, steps or seconds, a learning rate that follows how much of it
+is spent, so that one schedule serves all three, and what makes a step of a gradient.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nascli import training
 from nascli.engine.protocol import Search
 from nascli.engine.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """What all ways of training have in common: budget, batches, optimiser. SGD with Nesterov's momentum of 0.9."""
+    """What all ways of training have in common: budget, batches, optimiser."""
 
     epochs: float = 30.0
     """Passes over the training examples; `steps` or `time_limit_s` overrule it."""
@@ -63,6 +68,14 @@ class Recipe(ABC):
     @abstractmethod
     def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
         """See `Strategy.search`."""
+
+    def optimiser(self, model: nn.Module) -> Optimizer:
+        """What makes the steps: SGD with Nesterov's momentum of 0.9; vectors do not decay."""
+        return training.sgd(model, lr=self.lr, weight_decay=self.weight_decay)
+
+    def step(self, optimiser: Optimizer, losses: Iterable[Tensor]) -> Tensor:
+        """The mean of the losses [] after one step, see `training.step`; gradients are clipped by value."""
+        return training.step(optimiser, losses, clip=self.clip)
 
     def spent(self, step: int, elapsed_s: float, *, steps_an_epoch: int) -> float:
         """The share of the budget used up after `step` steps and `elapsed_s` seconds of training; 1 is all."""

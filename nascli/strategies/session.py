@@ -75,7 +75,7 @@ class Session:
 
     def restart(self) -> None:
         """Forget the optimiser's momentum, because the weights have changed their meaning."""
-        self._optimiser = training.sgd(self.model, lr=self._recipe.lr, weight_decay=self._recipe.weight_decay)
+        self._optimiser = self._recipe.optimiser(self.model)
 
     def run(self, losses: Losses, span: Span = Span()) -> Search:
         """Steps that report and offer the state, until this part of the budget is spent. Raises DivergedError."""
@@ -106,7 +106,7 @@ class Session:
                     generator.manual_seed(task.entropy(f"train/torch/{self._step}"))
                 found = losses(batch, Moment(self._step, self.spent))
                 # Added up on the device: to read a loss would wait for the step to end.
-                total += training.step(self._optimiser, found, clip=recipe.clip)
+                total += recipe.step(self._optimiser, found)
                 self._step += 1
                 examples += len(batch.inputs[0])
                 self._elapsed_s = before + time.perf_counter() - started

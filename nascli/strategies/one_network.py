@@ -1,0 +1,68 @@
+"""Training one network by itself: which one, and the weights that it starts from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nascli.engine.checkpoints import read_tensors
+from nascli.engine.network import Network
+from nascli.engine.protocol import Search, Step, Trial
+from nascli.engine.task import Task
+from nascli.errors import DataError, UnsupportedError
+from nascli.strategies.schedule import Recipe
+from search_spaces import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneNetwork(Recipe):
+    """What all ways of training one network have in common: its architecture, and where its weights come from."""
+
+    arch: str = ""
+    """The architecture, as printed by a search; empty: the largest (a model's own space has no other)."""
+    weights: str = "fresh"
+    """Where training starts: fresh weights by seed, those to inherit from the supernet, or a checkpoint's: its path."""
+
+    def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
+        """See `Strategy.search`.
+
+        Raises ArchitectureError, UnsupportedError if there is no supernet to inherit from, DataError for a checkpoint
+        that is none of this network.
+        """
+        if self.weights == "inherit" and task.supernet is None:
+            raise UnsupportedError(
+                "weights='inherit' needs a trained supernet; give --supernet RUN, or weights='fresh'."
+            )
+        arch = task.space.parse(self.arch) if self.arch else task.space.table.largest
+        start = task if self.weights == "inherit" else replace(task, supernet=None)
+        own = None if self.weights in ("fresh", "inherit") else self._read(arch, task)
+        network = yield from self.fit(Network(arch, tensors=own, tag="trained"), start, state)
+        yield Step(candidates=[network])
+
+    @abstractmethod
+    def fit(
+        self, network: Network, task: Task, state: Mapping[str, Any] | None = None
+    ) -> Generator[Step, Sequence[Trial], Network]:
+        """A conversation that trains any network and returns it with its new tensors, on the CPU, tagged by steps.
+
+        It starts from the network's own tensors, else from the task's supernet, else from fresh weights.
+        """
+
+    def _read(self, arch: Architecture, task: Task) -> Mapping[str, Tensor]:
+        """The checkpoint's tensors, once it is known that they are the architecture's."""
+        tensors = read_tensors(Path(self.weights))
+        with torch.random.fork_rng(devices=[]):
+            model = task.space.build(arch)
+        try:
+            model.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            lines = str(error).splitlines()
+            detail = lines[min(1, len(lines) - 1)].strip()[:160].rstrip(".")
+            raise DataError(f"{self.weights} holds no weights of this network ({detail}).") from None
+        return tensors
