@@ -4,7 +4,7 @@ networks are the same forward pass. A weight of 0 means "not computed".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,14 @@ from search_spaces.space import Gates
 
 Pick = int | tuple[tuple[int, Tensor], ...]
 """What a gate says: the index of the one option to compute, or (index, weight) of each option to compute and sum."""
+
+
+class KnownGates(dict[str, Tensor]):
+    """Gates that say by themselves which options are computed: reading that off the weights would wait for a GPU."""
+
+    def __init__(self, gates: Gates, computed: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(gates)
+        self.computed = computed
 
 
 def one_hot(table: ChoiceTable, arch: Architecture) -> Gates:
@@ -33,7 +41,7 @@ def uniform(table: ChoiceTable) -> Gates:
 
 def chosen(gate: Tensor) -> int | None:
     """The index of the only non-zero weight; None if there are several, or none."""
-    computed = [i for i, weight in enumerate(gate.tolist()) if weight]
+    computed = _nonzero(gate)
     return computed[0] if len(computed) == 1 else None
 
 
@@ -43,7 +51,8 @@ def pick(gates: Gates, name: str) -> Pick:
     Raises SpaceError if the gate is missing or all zero although the network under the other gates needs it.
     """
     gate = gates.get(name)
-    computed = [] if gate is None else [i for i, weight in enumerate(gate.tolist()) if weight]
+    known = gates.computed.get(name) if isinstance(gates, KnownGates) else None
+    computed = known if known is not None else _nonzero(gate)
     if gate is None or not computed:
         raise SpaceError(f"The gates leave {name!r} open: give it a weight above 0 for at least one option.")
     if len(computed) == 1 and not gate.requires_grad:
@@ -119,6 +128,10 @@ class Mixed(nn.Module):
     def forward(self, pick: Pick, *inputs: Tensor) -> Tensor:
         """What the picked operations make of the inputs; a single pick is not weighted."""
         return mixed(pick, lambda i: self.operations[i](*inputs))
+
+
+def _nonzero(gate: Tensor | None) -> Sequence[int]:
+    return [] if gate is None else [i for i, weight in enumerate(gate.tolist()) if weight]
 
 
 def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -109,9 +109,19 @@ class SearchSpace(ABC):
         return {}
 
     @property
+    def nodes(self) -> Mapping[str, tuple[str, ...]]:
+        """The nodes whose value is a sum over edges: for each, the names of the choices of what is computed on them."""
+        return {}
+
+    @property
     def mixed_only(self) -> frozenset[str]:
         """Options that a supernet may mix in, but that no network which a method settles on should have."""
         return frozenset()
+
+    @property
+    def published(self) -> Mapping[str, int]:
+        """Settings of the space under which its networks are usually trained and compared; {}: as they are."""
+        return {}
 
     @abstractmethod
     def build(self, arch: Architecture) -> nn.Module:

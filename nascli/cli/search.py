@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nascli.cli import console, options
+from nascli.cli import console, options, relaxed
 from nascli.cli.carry_out import carry_out, rehearse
 from nascli.cli.flags import layered
 from nascli.cli.front import check_feasible, print_front, rows
@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 
 DEFAULTS = {"strategy.name": "evolution", "latency.name": "measured"}
 Strategy = Annotated[
-    str | None, typer.Option("--strategy", help="evolution, random, bayes, listed, or package.module:Class.")
+    str | None, typer.Option("--strategy", help="evolution, bayes, darts, darts-pt, ..., or package.module:Class.")
+]
+Select = Annotated[
+    str | None,
+    typer.Option("--select", help="Only select from a trained --supernet: by magnitude, or by perturbation."),
 ]
 
 
@@ -35,6 +39,7 @@ def search(
     preset: options.Preset = None,
     supernet: options.Supernet = None,
     strategy: Strategy = None,
+    select: Select = None,
     data: options.Data = None,
     data_path: options.DataPath = None,
     objective: options.Objectives = None,
@@ -71,7 +76,8 @@ def search(
         "--device device": device,
     }
     be_verbose(verbose)
-    layers = complete(layered(defaults=DEFAULTS, config=config, flags=flags, sets=sets))
+    start = relaxed.reselection(select, supernet, strategy)
+    layers = complete(layered(defaults=DEFAULTS | start, config=config, flags=flags, sets=sets))
     if dry_run:
         console.facts("search", rehearse(_prepared(layers)), as_json=as_json)
     else:
@@ -99,6 +105,7 @@ def run_search(layers: Layers, *, out: Path | None, as_json: bool, asked: str = 
         console.document(asked, {"run": str(run.path), "front": run.front})
         return
     print_front(run.front)
+    relaxed.describe(prepared, run)
     console.note(f"{rows(run.front)} networks on the front of {run.front['trials']} measured; all in {run.path}")
 
 
@@ -113,7 +120,7 @@ def _prepared(layers: Layers) -> Prepared:
         raise SettingsError(
             f"{learnt[0]} is measured on data: give --data NAME, or other objectives: -O macs -O params."
         )
-    if learnt and task.supernet is None:
+    if learnt and task.supernet is None and not relaxed.trains(prepared):
         log.warning(
             "%s will be that of random weights: give --supernet RUN, made by nascli train with the same space and data",
             learnt[0],
@@ -127,4 +134,5 @@ def _finish(prepared: Prepared, run: Writer, front: Sequence[Trial], stop: Calla
     if prepared.task.data is not None and prepared.task.supernet is not None:
         console.note(f"search: measuring the {len(front)} members of the front on the test split")
     finalise(front, prepared.task, run, stop=stop)
+    relaxed.keep(prepared, run)
     run.write_front(front, {k: v for k, v in run.run.front.items() if k != "members"})

@@ -21,7 +21,8 @@ from nascli.data.splits import capped
 from nascli.data.streams import Data, concatenated, images
 from nascli.errors import DataError
 
-_PIXELS = 3 * 32 * 32
+_SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
 _RECORD = 1 + _PIXELS
 _CLASSES = 10
 _HOME = "https://www.cs.toronto.edu/~kriz/cifar.html, unpack it"
@@ -44,6 +45,12 @@ class Cifar10:
     """Pixels by which training images are shifted at most."""
     mirror: bool = True
     """Whether training images are mirrored at random."""
+    shrink: int = 1
+    """Average over squares of so many pixels a side: 2 makes images of 16x16, for searches that a laptop can bear."""
+
+    def __post_init__(self) -> None:
+        if self.shrink < 1 or _SIDE % self.shrink:
+            raise ValueError(f"shrink={self.shrink!r} must divide {_SIDE}, the pixels of a side")
 
     def load(self) -> Data:
         """The images. Raises DataError if the files are missing, damaged, or unsafe pickles."""
@@ -60,12 +67,30 @@ class Cifar10:
     def _from(self, files: list[Path], test: Path, read: Callable[[Path], _Examples]) -> Data:
         if not test.is_file():
             raise DataError(f"{test} is missing; it belongs to {files[0].name} in the same folder.")
-        train = concatenated([read(f) for f in files])
+        train = shrunk(concatenated([read(f) for f in files]), self.shrink)
         val = capped(self.val, total=len(train[1]), limit=self.limit)
-        return images(train, read(test), classes=_CLASSES, val=val, pad=self.pad, mirror=self.mirror, limit=self.limit)
+        return images(
+            train,
+            shrunk(read(test), self.shrink),
+            classes=_CLASSES,
+            val=val,
+            pad=self.pad,
+            mirror=self.mirror,
+            limit=self.limit,
+        )
 
 
 _Examples = tuple[np.ndarray, np.ndarray]
+
+
+def shrunk(examples: _Examples, factor: int) -> _Examples:
+    """The same examples with images [n, c, h, w] averaged over squares of `factor` pixels a side, rounded."""
+    pixels, labels = examples
+    n, c, h, w = pixels.shape
+    if factor == 1:
+        return examples
+    blocks = pixels.reshape(n, c, h // factor, factor, w // factor, factor)
+    return np.rint(blocks.mean((3, 5))).astype(np.uint8), labels
 
 
 def read_binary(path: Path) -> _Examples:

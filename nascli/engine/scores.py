@@ -33,15 +33,21 @@ NODES = "nodes"
 
 def of_proxy(name: str, values: Mapping[str, Any]) -> Objective:
     """The objective that is a proxy's score; `values` are the proxy's settings. Raises SettingsError."""
+    proxy = made(name, values)
+    about = proxy.about
+    return Objective(name, about.goal, "", 1 if about.cost else 0, partial(_score, name, proxy))
+
+
+def made(name: str, values: Mapping[str, Any]) -> Proxy:
+    """The proxy of that name with these settings. Raises SettingsError."""
     cls = plugins.load("proxy", name)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and hasattr(cls, "about")):
         raise SettingsError(
             f"{name!r} is no proxy: a frozen dataclass that says `about` itself and is called on a probe."
         )
-    made: Any = settings.build(cls, values, where=f"proxy {name!r}", table=f"proxy.{name}")
-    proxy: Proxy = made
-    about = proxy.about
-    return Objective(name, about.goal, "", 1 if about.cost else 0, partial(_score, name, proxy))
+    found: Any = settings.build(cls, values, where=f"proxy {name!r}", table=f"proxy.{name}")
+    proxy: Proxy = found
+    return proxy
 
 
 def _score(name: str, proxy: Proxy, subject: Subject, task: Task) -> Mapping[str, float]:

@@ -179,6 +179,10 @@ class Writer:
             if file.stem.isdigit() and int(file.stem) not in numbers:
                 self.drop_network(int(file.stem))
 
+    def save_text(self, name: str, text: str) -> None:
+        """Replace a text file of the run's."""
+        write_text(self.path / name, text)
+
     def save_tensors(self, path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Store tensors as safetensors with a JSON description beside them."""
         from nascli.engine.checkpoints import write_tensors
