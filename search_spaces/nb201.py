@@ -65,6 +65,11 @@ class Nb201Space(SearchSpace):
         """See `SearchSpace.nodes`: the three nodes after the input."""
         return {f"node{n}": tuple(f"edge.{i}-{n}" for i in range(n)) for n in range(1, NODES)}
 
+    @property
+    def published(self) -> Mapping[str, int]:
+        """See `SearchSpace.published`: the benchmark's own sizes."""
+        return {"channels": 16, "cells": 5}
+
     # -- architectures -----------------------------------------------------------------------------------------------
 
     def parse(self, text: str) -> Architecture:
