@@ -1,8 +1,10 @@
-"""Two nested problems: the best architecture weights for the validation loss, given the best weights for the training loss.
+"""Two nested problems: the best architecture weights for the validation loss, given the best network weights for the
+training loss.
 
     min over alpha of upper(alpha, w*(alpha))   where   w*(alpha) = argmin over w of lower(alpha, w)
 
-A method knows only this; whether the losses are those of a supernet on minibatches or two quadratics is not its business.
+A method knows only this; whether the losses are those of a supernet on minibatches or two quadratics is not its
+business.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisers:
-    """How the usual two optimisers are set (section 2.1 of Liu et al. 2019, arXiv:1806.09055): SGD below, Adam above."""
+    """How the usual two optimisers are set, SGD below and Adam above (section 2.1 of Liu et al. 2019, DARTS)."""
 
     momentum: float = 0.9
     weight_decay: float = 3e-4
