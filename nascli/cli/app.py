@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from nascli import __version__
-from nascli.cli import config, console, doctor, export, log, plugins, resume, runs, score, search, spaces, train
+from nascli.cli import config, console, doctor, draw, export, log, plugins, resume, runs, score, search, spaces, train
 from nascli.errors import Interrupted, NascliError
 from predictors import ScoreError
 from search_spaces import ArchitectureError, SpaceError
@@ -45,6 +45,7 @@ app.command()(search.search)
 app.command()(score.score)
 app.command()(resume.resume)
 app.command()(export.export)
+app.command()(draw.draw)
 app.command()(doctor.doctor)
 GROUPS = {"runs": runs, "spaces": spaces, "plugins": plugins, "config": config}
 for group in GROUPS.values():
