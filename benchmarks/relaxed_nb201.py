@@ -1,7 +1,7 @@
 """Relaxed searches on NAS-Bench-201: what the benchmark says of the cells that each rule chooses, seed by seed.
 
-Real CIFAR-10 images at a scale that two cores can bear: see `SCALE`. Every search is a run of `nascli search` in a folder of
-its own, so that the script can be stopped and started again; a row is written to the CSV as soon as it is known.
+Real CIFAR-10 images at a scale that two cores can bear: see `SCALE`. Every search is a run of `nascli search` in a folder
+of its own, so that the script can be stopped and started again; a row is written to the CSV as soon as it is known.
 
     NASCLI_DATA=... python benchmarks/relaxed_nb201.py --seeds 4 --out runs/relaxed
 """

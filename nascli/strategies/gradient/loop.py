@@ -58,6 +58,8 @@ class Loop:
         self._watch = Watch(settings.early_stop)
         self.stage, self._used, self._draws, self._elapsed_s = 0, 0, 0, 0.0
         self._spent = 0.0
+        self.progress = 0.0
+        """The share of all epochs that are over."""
         self.notes: dict[str, Any] = {}
         if state is not None:
             self._load(state)
@@ -151,7 +153,7 @@ class Loop:
     def told(self) -> dict[str, float]:
         """How undecided the search is, in numbers."""
         with torch.no_grad():
-            return self._watch.told(self.mixture)
+            return self._watch.told(self.mixture) | {"progress": self.progress}
 
     def _over(self, stage: Stage) -> bool:
         return self._used >= self._steps(stage) or (stage.total is not None and self._watch.stopped)
@@ -183,10 +185,11 @@ class Loop:
                 self._watch.epoch(self.mixture, self._upper_on_one_batch)
         loss = training.finite(lower.item() / steps, step=self._draws)
         done = self._used / epoch
-        metrics = {"loss": loss, "lr": pace.lr, "epoch": stage.first + done, "progress": self._progress(stage, done)}
+        self.progress = self._progress(stage, done)
+        metrics = {"loss": loss, "lr": pace.lr, "epoch": stage.first + done, "progress": self.progress}
         if upper:
             metrics["val_loss"] = training.finite(torch.stack(upper).mean().item(), step=self._draws)
-        return metrics | self.told() | {"seconds": self._elapsed_s}
+        return {**metrics, **self.told(), "seconds": self._elapsed_s}
 
     def _pace(self, stage: Stage, done: float) -> Pace:
         settings, spent = self.settings, stage.spent(done)
@@ -219,7 +222,8 @@ class Loop:
             "watch": self._watch.state(),
             "notes": self.notes,
         }
-        counts = {"stage": self.stage, "used": self._used, "draws": self._draws, "elapsed_s": self._elapsed_s}
+        counts: dict[str, float] = {"stage": self.stage, "used": self._used, "draws": self._draws}
+        counts |= {"elapsed_s": self._elapsed_s, "progress": self.progress}
         rested: dict[str, Any] = at_rest(parts)
         return rested | counts
 
@@ -232,4 +236,4 @@ class Loop:
             stream.load(position)
         self._watch.load(state["watch"])
         self.stage, self._used, self._draws = state["stage"], state["used"], state["draws"]
-        self._elapsed_s, self.notes = state["elapsed_s"], dict(state["notes"])
+        self._elapsed_s, self.progress, self.notes = state["elapsed_s"], state["progress"], dict(state["notes"])

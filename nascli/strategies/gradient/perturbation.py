@@ -66,7 +66,8 @@ def qualities(loop: Loop, meter: Meter, cases: Sequence[Case], *, renormalise: b
         label = described(loop, case)
         if label not in known:
             known[label] = meter(gates_without(loop, case, renormalise=renormalise))
-            yield Step(metrics={f"without {label}": known[label]}, state=loop.state)
+            told = {f"without {label}": known[label], "progress": loop.progress}
+            yield Step(metrics=told, state=loop.state)
     return [known[described(loop, case)] for case in cases]
 
 
