@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from torch import Tensor, nn
 
-from search_spaces.cells import CellGraph, cell_graph, graph_hash
+from search_spaces.cells import CellGraph, cell_graph, edges_of, graph_hash
 from search_spaces.choices import Architecture, ChoiceTable
 from search_spaces.errors import SpaceError
 from search_spaces.nb101_cells import INPUT, OUTPUT, TABLE, architecture, cell, read, write
 from search_spaces.nb101_net import OPERATIONS, Nb101Network
-from search_spaces.space import SearchSpace, Signature
+from search_spaces.space import Drawing, SearchSpace, Signature
 
 _HASHED = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 """The operations in the order by which the benchmark's hash numbers them."""
+
+_PARTS: Mapping[str, Literal["input", "inner", "output"]] = {INPUT: "input", OUTPUT: "output"}
 
 _ALONE = (
     "The nb101 space has no supernet, as the width of every operation depends on the whole cell; "
@@ -76,6 +79,12 @@ class Nb101Space(SearchSpace):
     def graph(self, arch: Architecture) -> CellGraph:
         """Two to seven nodes: the input, the inner vertices with their operations, the output."""
         return cell_graph(*cell(arch), (INPUT, *OPERATIONS, OUTPUT))
+
+    def drawings(self, arch: Architecture) -> tuple[Drawing, ...]:
+        """The cell: operations on its nodes, nothing on its edges."""
+        adjacency, operations = cell(arch)
+        nodes = tuple((operation, _PARTS.get(operation, "inner")) for operation in operations)
+        return (Drawing("cell", nodes, tuple((i, j, "") for i, j in edges_of(adjacency))),)
 
     def build(self, arch: Architecture) -> nn.Module:
         """See `SearchSpace.build`."""

@@ -102,6 +102,24 @@ def test_normalisation_in_evaluation_uses_the_first_statistics() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_a_normalisation_that_does_not_scale_learns_nothing_but_has_the_same_tensors() -> None:
+    plain, x = ElasticBatchNorm2d(6, affine=False), torch.randn(8, 6, 5, 5)
+    assert list(plain.parameters()) == [] and plain.state_dict().keys() == ElasticBatchNorm2d(6).state_dict().keys()
+    assert torch.equal(plain(x), ElasticBatchNorm2d(6)(x))
+    assert inherited(nn.ModuleDict({"bn": plain}), nn.ModuleDict({"bn": nn.BatchNorm2d(4)})).keys() == {
+        *("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked")
+    }
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_normalisation_can_multiply(training: bool) -> None:
+    layer, x = ElasticBatchNorm2d(6).train(training), torch.randn(8, 4, 5, 5)
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    torch.testing.assert_close(layer(x, 0.3), 0.3 * layer(x))
+    torch.testing.assert_close(layer(x, torch.tensor(2.0)), 2 * layer(x))
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 def test_permuted_channels_give_permuted_results(groups: int) -> None:
     layer, x = ElasticConv2d(4, 4, (3,), groups=groups, bias=True), torch.randn(2, 4, 6, 6)

@@ -63,6 +63,15 @@ def test_equivalent_architectures_are_the_same_cell() -> None:
         assert SPACE.equivalent(standing) == standing == SPACE.parse(SPACE.field(arch))
 
 
+def test_drawings_have_operations_on_nodes() -> None:
+    (drawing,) = SPACE.drawings(SPACE.parse(FIRST))
+    described = json.loads(FIRST)
+    assert [label for label, _ in drawing.nodes] == described["module_operations"]
+    assert [part for _, part in drawing.nodes] == ["input", *["inner"] * (len(drawing.nodes) - 2), "output"]
+    joined = {(i, j) for i, row in enumerate(described["module_adjacency"]) for j, there in enumerate(row) if there}
+    assert set(drawing.edges) == {(i, j, "") for i, j in joined}
+
+
 def test_graphs_are_those_of_the_cell() -> None:
     graph = SPACE.graph(SPACE.parse(FIRST))
     assert graph.adjacency.tolist() == json.loads(FIRST)["module_adjacency"]

@@ -130,6 +130,17 @@ def test_graphs_have_the_operations_on_nodes() -> None:
     assert edges == {(0, 1), (0, 2), (0, 4), (1, 3), (1, 5), (2, 6), (3, 6), (4, 7), (5, 7), (6, 7)}
 
 
+def test_drawings_leave_out_edges_that_compute_nothing() -> None:
+    (drawing,) = SPACE.drawings(arch("3", "=", "-", "p", "-", "="))
+    assert drawing.nodes == (("0", "input"), ("1", "inner"), ("2", "inner"), ("3", "output"))
+    assert drawing.edges == (
+        (0, 1, "nor_conv_3x3"),
+        (0, 2, "skip_connect"),
+        (0, 3, "avg_pool_3x3"),
+        (2, 3, "skip_connect"),
+    )
+
+
 def test_architectures_of_other_spaces_are_refused() -> None:
     stranger = ChoiceTable("other", (Choice("edge.0-1", ("none", "skip_connect")),)).smallest
     for method in (SPACE.build, SPACE.field, SPACE.equivalent, SPACE.graph, SPACE.isomorphism):

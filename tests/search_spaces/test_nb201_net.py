@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from predictors.cost import count
 from search_spaces.choices import Architecture
+from search_spaces.elastic import ElasticBatchNorm2d
 from search_spaces.errors import SpaceError
 from search_spaces.gated import one_hot
 from search_spaces.nb201 import Nb201Space
-from search_spaces.nb201_net import EDGES, Cell, Reduction, name, plan
-from search_spaces.space import Signature
+from search_spaces.nb201_net import EDGES, OPERATIONS, Cell, PartialCell, Reduction, name, plan
+from search_spaces.partial import passing
+from search_spaces.space import PartialChannels, Signature
 
 SMALL = Nb201Space(Signature("image", (3, 12, 10), 5), channels=4, cells=2)
 TABLE = SMALL.table
@@ -205,6 +207,60 @@ def test_a_gate_that_is_missing_or_shut_is_named() -> None:
     del gates["edge.2-3"]
     with pytest.raises(SpaceError, match=r"leave 'edge\.2-3' open"):
         supernet(images(SMALL), gates=gates)
+
+
+def test_the_weight_of_an_edge_that_lost_its_other_operations_counts() -> None:
+    supernet, gates = SMALL.supernet().double().train(), dict(one_hot(TABLE, arch("333333")))
+    whole = supernet(images(SMALL), gates=gates)
+    half = supernet(images(SMALL), gates={**gates, "edge.0-3": 0.5 * gates["edge.0-3"]})
+    assert not torch.allclose(whole, half)
+
+
+def test_cells_do_not_learn_to_scale_but_all_else_does() -> None:
+    """The search networks of the benchmark's weight-sharing methods have 1,686,106 weights."""
+    with torch.device("meta"):
+        supernet = Nb201Space().supernet()
+    assert sum(p.numel() for p in supernet.parameters()) == 1_686_106
+    frozen = [n for n, m in supernet.named_modules() if isinstance(m, ElasticBatchNorm2d) and not list(m.parameters())]
+    assert len(frozen) == 3 * 5 * 6 * 2 and all(".operations." in n for n in frozen)
+
+
+def test_operations_see_a_part_and_the_rest_passes_by() -> None:
+    """Edge by edge, each joined and shuffled by itself (PC-DARTS)."""
+    torch.manual_seed(0)
+    cell, x = PartialCell(8, parts=4).double().train(), torch.randn(2, 8, 5, 4, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(1)
+    weights = {edge: torch.rand(5, generator=rng, dtype=torch.float64) for edge in EDGES}
+    weights[1, 2] = torch.tensor([0.5, 0, 0, 0, 0], dtype=torch.float64)
+    nodes = [x]
+    for node in (1, 2, 3):
+        total = torch.zeros_like(x)
+        for source in range(node):
+            y, gate = nodes[source], weights[source, node]
+            results = [
+                0 * y[:, :2],
+                y[:, :2],
+                *(cell.operations[name((source, node), o)](y[:, :2]) for o in OPERATIONS[2:]),
+            ]
+            mixed = sum(w * r for w, r in zip(gate, results, strict=True))
+            total = total + F.channel_shuffle(torch.cat((mixed, gate.sum() * y[:, 2:]), 1), 4)
+        nodes.append(total)
+    gates = {f"edge.{i}-{j}": gate.requires_grad_() for (i, j), gate in weights.items()}
+    mixture = {
+        edge: [(o, w) for o, w in zip(OPERATIONS, gates[f"edge.{edge[0]}-{edge[1]}"], strict=True)] for edge in EDGES
+    }
+    torch.testing.assert_close(cell(x, plan(passing(mixture))), nodes[3])
+
+
+def test_partial_supernets_learn_and_are_smaller() -> None:
+    partial = SMALL.partial_supernet(2)
+    assert isinstance(SMALL, PartialChannels)
+    assert sum(p.numel() for p in partial.parameters()) < sum(p.numel() for p in SMALL.supernet().parameters())
+    gates = {n: (g + 0.1).requires_grad_() for n, g in one_hot(TABLE, TABLE.largest).items()}
+    partial.double().train()(images(SMALL), gates=gates).square().sum().backward()
+    assert all(gate.grad is not None and gate.grad[1:].ne(0).all() for gate in gates.values())
+    with pytest.raises(SpaceError, match="4 channels cannot be divided into 3 parts; give one of 2, 4"):
+        SMALL.partial_supernet(3)
 
 
 # -- the benchmark's own counts --------------------------------------------------------------------------------------
