@@ -19,6 +19,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "space": {
         "mobile": "search_spaces.mobile:MobileSpace",
         "resnet": "search_spaces.resnet:ResNetSpace",
+        "darts": "search_spaces.darts:DartsSpace",
         "nb201": "search_spaces.nb201:Nb201Space",
         "nb101": "search_spaces.nb101:Nb101Space",
         "module": "search_spaces.module:ModuleSpace",
@@ -31,12 +32,15 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "reinforce": "nascli.strategies.reinforce:Reinforce",
         "bayes": "nascli.strategies.bayes:Bayes",
         "listed": "nascli.strategies.listed:Listed",
+        "darts": "nascli.strategies.gradient.darts:Darts",
+        "darts-pt": "nascli.strategies.gradient.darts_pt:DartsPT",
     },
     "recipe": {
         "single-path": "nascli.strategies.supernet:SinglePath",
         "sandwich": "nascli.strategies.supernet:Sandwich",
         "progressive": "nascli.strategies.supernet:Progressive",
         "plain": "nascli.strategies.plain:Plain",
+        "cells": "nascli.strategies.cells:Cells",
     },
     "data": {
         "digits": "nascli.data.builtin:Digits",
