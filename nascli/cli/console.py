@@ -6,6 +6,7 @@ A result is a table for people, or with --json one document: {"schema", "command
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -83,7 +84,7 @@ def shown(value: Any) -> str:
     """A value as a person reads it: four significant digits, thousands separated, nothing for nothing."""
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return str(value)
     if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
         return f"{int(value):,}"
@@ -169,4 +170,13 @@ def _lines(label: str, total: int | None, limit_s: float | None) -> Callable[[Ev
 
 
 def _print_json(value: Any) -> None:
-    text(json.dumps(value, indent=2, allow_nan=False, default=str))
+    text(json.dumps(_with_infinity(value), indent=2, allow_nan=False, default=str))
+
+
+def _with_infinity(value: Any) -> Any:
+    """The value with infinities, which settings may have and JSON has not, as TOML writes them: "inf"."""
+    if isinstance(value, Mapping):
+        return {k: _with_infinity(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_infinity(v) for v in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = {"strategy.name": "single-path", "latency.name": "measured", "objectives": ["accuracy", "macs", "params"]}
 Recipe = Annotated[
-    str | None, typer.Option("--recipe", help="single-path, sandwich, progressive; plain for one network.")
+    str | None, typer.Option("--recipe", help="single-path, sandwich, progressive; plain or cells for one network.")
 ]
 Arch = Annotated[str | None, typer.Option("--arch", help="Train this one network from fresh weights.")]
 Model = Annotated[str | None, typer.Option("--model", help="Train your own model: package.module:callable.")]
@@ -74,7 +74,7 @@ def train(
         "--preset space.preset": preset,
         "--data data.name": data,
         "--data-path data.path": data_path,
-        "--recipe strategy.name": recipe or ("plain" if single else None),
+        "--recipe strategy.name": recipe,
         "--arch strategy.arch": arch,
         "--supernet supernet": supernet,
         "--supernet strategy.weights": None if supernet is None else "inherit",
@@ -83,7 +83,13 @@ def train(
         "--seed seed": seed,
         "--device device": device,
     }
-    layers = layered(defaults=DEFAULTS | _start(from_run, member), config=config, flags=flags, sets=sets)
+    start = _start(from_run, member)
+    defaults = DEFAULTS | ({"strategy.name": "plain"} if single else {}) | start
+    layers = layered(defaults=defaults, config=config, flags=flags, sets=sets)
+    # A recipe of another name has forgotten them, but they are the member's and not the recipe's.
+    for key in ("strategy.arch", "strategy.weights"):
+        if key in start and key.rpartition(".")[2] not in layers.values["strategy"]:
+            layers.put(key, start[key], origin="--from")
     if dry_run:
         console.facts("train", rehearse(_prepared(layers)), as_json=as_json)
     else:
@@ -123,7 +129,7 @@ def _start(from_run: Path | None, member: int | None) -> dict[str, Any]:
 
     run = Run.open(from_run)
     row = chosen(run, member)
-    start: dict[str, Any] = {"strategy.name": "plain", "strategy.arch": row["arch"]}
+    start: dict[str, Any] = {"strategy.arch": row["arch"]}
     start |= {f"space.{k}": v for k, v in run.settings["space"].items()}
     start |= {f"data.{k}": v for k, v in run.settings.get("data", {}).items()}
     start["parent"] = f"{from_run}#{row['n']}"
@@ -136,7 +142,8 @@ def _finish(prepared: Prepared, run: Writer, front: Sequence[Trial], stop: Calla
     from nascli.engine.final import finalise
 
     state = run.state()
-    if state is not None and prepared.resolved["strategy"]["name"] != "plain":
+    # Recipes for one network have a setting for which.
+    if state is not None and "arch" not in prepared.resolved["strategy"]:
         space = prepared.task.space
         description = {"space": prepared.resolved["space"], "fingerprint": space.table.fingerprint}
         run.save_tensors(run.path / "supernet.safetensors", state["model"], description)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 
 import pytest
@@ -58,6 +59,15 @@ def test_facts_are_flat_lines_or_one_document(capsys: pytest.CaptureFixture[str]
     console.facts("doctor", values, as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document == {"schema": "nascli/1", "command": "doctor", "ok": True, "data": values, "warnings": []}
+
+
+def test_infinity_is_written_as_settings_write_it(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"clip": math.inf, "limits": [1.5, -math.inf]}
+    console.facts("train", {"settings": settings}, as_json=True)
+    told = json.loads(capsys.readouterr().out)["data"]["settings"]
+    assert told == {"clip": "inf", "limits": [1.5, "-inf"]}
+    console.facts("train", {"settings": settings}, as_json=False)
+    assert "settings.clip: inf\n" in capsys.readouterr().out
 
 
 def test_nan_never_becomes_json() -> None:
