@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nascli.engine.task import Task
+from nascli.errors import DataError
 from search_spaces.space import Batch
 
 if TYPE_CHECKING:
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Epoch after epoch of shuffled batches; what is left over at the end of an epoch is left out."""
+    """Epoch after epoch of shuffled batches; what is left over at the end of an epoch is left out.
+
+    Raises DataError for a split without examples, which would never give a batch.
+    """
 
     def __init__(self, split: Split, size: int, task: Task, *, name: str) -> None:
+        if not len(split):
+            raise DataError(f"There are no examples for {name!r} to draw from; every split needs at least one.")
         self._split, self._task, self._name = split, task, name
         self._epoch, self._used = 0, 0
         self._size = size

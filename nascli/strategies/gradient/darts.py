@@ -50,11 +50,17 @@ class Darts(Relaxed):
                 name = self.greedy.surest(loop, names)
                 loop.mixture.decide(name, magnitude.best_option(loop.mixture, name))
         magnitude.settle_full_nodes(loop.mixture)
-        self.greedy.remember(loop)
         loop.enlarge(self.greedy.more)
         yield from ()
 
     def settle(self, loop: Loop) -> Search:
         """See `Relaxed.settle`."""
+        before = len(loop.mixture.decided)
         magnitude.settle(loop.mixture)
-        yield Step(metrics=loop.told(), state=loop.state)
+        if len(loop.mixture.decided) > before:
+            yield Step(metrics=loop.told(), state=loop.state)
+
+    def remember(self, loop: Loop) -> None:
+        """See `Relaxed.remember`."""
+        if self.decisions == "greedy":
+            self.greedy.remember(loop)

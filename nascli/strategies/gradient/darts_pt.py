@@ -61,6 +61,10 @@ class DartsPT(Relaxed):
             raise ValueError("alpha='fixed' leaves no magnitude to judge by; give criterion='accuracy'")
         if self.criterion == "zero-cost" and self.decisions == "greedy":
             raise ValueError("criterion='zero-cost' trains nothing, so decisions='greedy' has nothing to go along with")
+        if self.decisions == "greedy" and self.early_stop != "never":
+            raise ValueError(
+                f"early_stop={self.early_stop!r} does not go with decisions='greedy', which end by schedule"
+            )
 
     # -- schedule ----------------------------------------------------------------------------------------------------
 
@@ -118,19 +122,24 @@ class DartsPT(Relaxed):
         loop.notes["lane"] = 0
         if self.decisions == "greedy":
             magnitude.settle_full_nodes(loop.mixture)
-            self.greedy.remember(loop)
             loop.enlarge(self.greedy.more)
 
     def settle(self, loop: Loop) -> Search:
         """See `Relaxed.settle`: all is settled by now."""
         yield from ()
 
+    def remember(self, loop: Loop) -> None:
+        """See `Relaxed.remember`."""
+        if self.decisions == "greedy":
+            self.greedy.remember(loop)
+
     def _decide(self, loop: Loop, meter: Meter, lane: tuple[str, ...], number: int) -> Search:
         mixture = loop.mixture
         names = [n for n in lane if n in mixture.undecided]
         stream = f"{len(loop.notes.get('proposed', []))}/{loop.stage}/{number}"
         if names and self.criterion == "magnitude":
-            name = names[int(loop.task.rng(f"gradient/order/{stream}").integers(len(names)))]
+            drawn = int(loop.task.rng(f"gradient/order/{stream}").integers(len(names)))
+            name = self.greedy.surest(loop, names) if self.decisions == "greedy" else names[drawn]
             mixture.decide(name, magnitude.best_option(mixture, name))
         elif names and self.decisions == "greedy":
             cases = cases_of(loop, self.greedy.surest(loop, names))

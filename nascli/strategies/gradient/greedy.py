@@ -23,7 +23,7 @@ class Greedy:
     every: float = 5.0
     """Epochs before each further one, and after the last."""
     criterion: Literal[1, 2] = 1
-    """1: importance times certainty; 2: times stability over the last decisions too."""
+    """1: importance times certainty; 2: times stability over the last epochs too."""
     more: int = 8
     """Examples by which a minibatch grows with each decision, as there is less to compute."""
 
@@ -44,15 +44,15 @@ class Greedy:
 
     def surest(self, loop: Loop, names: list[str]) -> str:
         """The open row to decide next, the first among equals."""
-        past = loop.notes.setdefault("distributions", []) if self.criterion == 2 else []
+        past = loop.notes.get("distributions", [])[:-1]  # the last is the present
         scores = certainty(loop.mixture, names, history=past)
         return names[max(range(len(names)), key=scores.__getitem__)]
 
     def remember(self, loop: Loop) -> None:
-        """Keep what the second criterion compares with."""
+        """Keep what the second criterion compares with, after an epoch."""
         if self.criterion == 2:
             past = loop.notes.get("distributions", [])
-            loop.notes["distributions"] = [*past, distributions(loop.mixture)][-HISTORY:]
+            loop.notes["distributions"] = [*past, distributions(loop.mixture)][-HISTORY - 1 :]
 
 
 def decisions(rows: Rows) -> int:

@@ -105,14 +105,15 @@ class Loop:
         weights = self.mixture.settled(self.mixture.weights(alpha))
         return (base + (weights * costs).sum()) / self.settings.max_macs - 1
 
-    def _loss(self, batch: Batch, moment: Moment, stream: str) -> Loss:
+    def _loss(self, batch: Batch, moment: Moment | None, stream: str) -> Loss:
+        # Without a moment, the loss of the expected mixture.
         seed = self.task.entropy(f"gradient/{stream}")
 
         def loss(alpha: Tensors, weights: Tensors) -> Tensor:
             # The same draws whenever this loss is asked for: methods compare it at several weights.
             seeded(seed, self.task.device)
-            drawn = self.mixture.sampled(alpha, moment)
-            gates = self.mixture.gates(drawn, importance=self.mixture.importance(alpha))
+            mixed = self.mixture.weights(alpha) if moment is None else self.mixture.sampled(alpha, moment)
+            gates = self.mixture.gates(mixed, importance=self.mixture.importance(alpha))
             return batch.losses(self._forward(batch, gates, weights)).mean()
 
         return loss
@@ -181,15 +182,20 @@ class Loop:
                 late = self._elapsed_s - before >= REPORT_S or steps >= self.settings.report_steps
                 if whole or late:
                     break
-            if whole and stage.total is not None:
-                self._watch.epoch(self.mixture, self._upper_on_one_batch)
-        loss = training.finite(lower.item() / steps, step=self._draws)
+            metrics = {"loss": training.finite(lower.item() / steps, step=self._draws)}
+            if upper:
+                metrics["val_loss"] = training.finite(torch.stack(upper).mean().item(), step=self._draws)
+            if whole:
+                self._epoch_over(stage)
         done = self._used / epoch
         self.progress = self._progress(stage, done)
-        metrics = {"loss": loss, "lr": pace.lr, "epoch": stage.first + done, "progress": self.progress}
-        if upper:
-            metrics["val_loss"] = training.finite(torch.stack(upper).mean().item(), step=self._draws)
+        metrics |= {"lr": pace.lr, "epoch": stage.first + done}
         return {**metrics, **self.told(), "seconds": self._elapsed_s}
+
+    def _epoch_over(self, stage: Stage) -> None:
+        self.settings.remember(self)
+        if stage.total is not None:
+            self._watch.epoch(self.mixture, self._upper_on_one_batch)
 
     def _pace(self, stage: Stage, done: float) -> Pace:
         settings, spent = self.settings, stage.spent(done)
@@ -203,7 +209,8 @@ class Loop:
     def _upper_on_one_batch(self) -> Upper:
         # The same one after every epoch, so that its curvatures can be compared.
         batch = next(self._data.val.batches(self.settings.batch, device=self.task.device))
-        found = self._loss(batch, Moment(), "watch")
+        # Of the expected mixture: torch gives no second derivatives of Dirichlet's draws.
+        found = self._loss(batch, None, "watch")
         return lambda alpha: found(alpha, self.weights)
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -236,4 +243,5 @@ class Loop:
             stream.load(position)
         self._watch.load(state["watch"])
         self.stage, self._used, self._draws = state["stage"], state["used"], state["draws"]
-        self._elapsed_s, self.progress, self.notes = state["elapsed_s"], state["progress"], dict(state["notes"])
+        # Notes are changed in place, their parts too; a state is not.
+        self._elapsed_s, self.progress, self.notes = state["elapsed_s"], state["progress"], at_rest(state["notes"])

@@ -28,7 +28,7 @@ def gumbel(logits: Tensor, valid: Tensor, *, temperature: float) -> Tensor:
     noisy = F.log_softmax(logits.masked_fill(~valid, float("-inf")), -1) - (-uniform.log()).log()
     soft = (noisy / temperature).softmax(-1)
     drawn = F.one_hot(noisy.argmax(-1), logits.shape[1]).to(logits.dtype)
-    return drawn * (1 + soft - soft.detach())
+    return drawn * (1 + (soft - soft.detach()))  # in this order: exactly 1
 
 
 def concentration(logits: Tensor) -> Tensor:
@@ -40,9 +40,9 @@ def dirichlet(logits: Tensor, valid: Tensor) -> Tensor:
     """A draw of weights [rows, options] from each row's Dirichlet distribution, differentiable (pathwise)."""
     beta = concentration(logits)
     rows = []
-    for row, count in zip(beta.unbind(), valid.sum(-1).tolist(), strict=True):
-        drawn = torch.distributions.Dirichlet(row[:count]).rsample()
-        rows.append(F.pad(drawn, (0, len(row) - count)))
+    for row, options in zip(beta.unbind(), valid.unbind(), strict=True):
+        drawn = torch.distributions.Dirichlet(row[options]).rsample()
+        rows.append(torch.zeros_like(row).masked_scatter(options, drawn))
     return torch.stack(rows)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from nascli.engine.network import Network
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
@@ -18,6 +20,7 @@ from nascli.strategies.gradient.mixture import Relaxation
 from nascli.strategies.gradient.rows import Rows
 from nascli.strategies.gradient.schedule import Stage, cosine
 from nascli.strategies.gradient.watch import EarlyStop
+from nascli.strategies.randomness import generators, seeded
 from nascli.strategies.supernet import cut
 
 
@@ -96,6 +99,10 @@ class Relaxed(ABC):
     def settle(self, loop: Loop) -> Search:
         """Settle all that is still open at the end."""
 
+    @abstractmethod
+    def remember(self, loop: Loop) -> None:
+        """Note, after every epoch of training, what decisions will look back at."""
+
     # -- schedules ---------------------------------------------------------------------------------------------------
 
     def rate(self, stage: Stage, spent: float) -> float:
@@ -120,8 +127,13 @@ class Relaxed(ABC):
     def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
         """See `Strategy.search`. It proposes one network, with the supernet's weights if it can inherit them."""
         loop = Loop(self, task, state)
-        yield from self.run(loop)
-        yield Step(candidates=[self.found(loop)], metrics=loop.told() | {"progress": 1.0}, state=loop.state)
+        metrics: dict[str, float] = {}
+        if not loop.notes.get("over"):
+            yield from self.run(loop)
+            metrics = loop.told() | {"progress": 1.0}
+            loop.notes["over"] = True
+        # Taken up again from here, it proposes the network once more, but it has told all there was to tell.
+        yield Step(candidates=[self.found(loop)], metrics=metrics, state=loop.state)
 
     def run(self, loop: Loop) -> Search:
         """All stages and all decisions."""
@@ -142,6 +154,9 @@ class Relaxed(ABC):
 
     def found(self, loop: Loop) -> Network:
         """The network of all decisions. A supernet of partial channels, or an untrained one, lends it no weights."""
-        arch = loop.mixture.rows.architecture(loop.mixture.decided)
-        lent = self.partial_channels == 1 and (loop.trained or self.epochs > 0)
-        return Network(arch, tensors=cut(loop.model, arch, loop.task) if lent else None, tag="searched" if lent else "")
+        arch, task = loop.mixture.rows.architecture(loop.mixture.decided), loop.task
+        if self.partial_channels > 1 or not (loop.trained or self.epochs > 0):
+            return Network(arch)
+        with torch.random.fork_rng(devices=generators(task.device)):
+            seeded(task.entropy("gradient/found"), task.device)  # an operation may draw while statistics are estimated
+            return Network(arch, tensors=cut(loop.model, arch, task), tag="searched")

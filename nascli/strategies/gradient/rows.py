@@ -36,7 +36,7 @@ class Rows:
 
     @classmethod
     def of(cls, space: SearchSpace) -> Rows:
-        """The rows of a space; raises SpaceError if a choice has no option to settle on, or an edge is of no node."""
+        """The rows of a space; raises SpaceError if a choice has no option to settle on."""
         choices = [c for c in space.table.choices if c.name not in space.topology]
         width = max(len(c.options) for c in choices)
         selectable = torch.zeros(len(choices), width, dtype=torch.bool)

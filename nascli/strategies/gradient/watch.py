@@ -39,8 +39,8 @@ class Watch:
         self._early_stop: EarlyStop = early_stop
         self.stopped = False
         self._eigenvalues: list[float] = []
-        self._before: list[Tensor] = []
-        """The logits after the last epochs, oldest first."""
+        self._before: list[list[Tensor]] = []
+        """All architecture weights after the last epochs, oldest first."""
         self._warned = False
 
     def told(self, mixture: Mixture) -> dict[str, float]:
@@ -75,10 +75,11 @@ class Watch:
             self.stopped = sharpening(self._eigenvalues)
         if self.stopped and self._before:
             with torch.no_grad():
-                mixture.logits.copy_(self._before[0])
+                for now, before in zip(mixture.alpha, self._before[0], strict=True):
+                    now.copy_(before)
             log.warning("The search stopped early (%s); its weights are those of up to %d epochs before.",
                         self._early_stop, len(self._before))  # fmt: skip
-        self._before = [*self._before[-(WINDOW - 1) :], mixture.logits.detach().clone()]
+        self._before = [*self._before[-(WINDOW - 1) :], [a.detach().clone() for a in mixture.alpha]]
 
     def state(self) -> dict[str, Any]:
         """All of it."""
@@ -96,9 +97,16 @@ class Watch:
 
 
 def skip_share(mixture: Mixture, weights: Tensor) -> float:
-    """The share of the choices with a skip connection in which it has the largest weight, decided ones included."""
+    """The share of the choices with a skip connection in which it has the largest weight, decided ones included.
+
+    Where others weigh as much, it does not lead.
+    """
     skips = {n: o for n, o in mixture.rows.skips.items() if n not in mixture.dropped}
-    led = [int(weights[mixture.rows.row(n)].argmax()) == option for n, option in skips.items()]
+    led = []
+    for name, option in skips.items():
+        row = weights[mixture.rows.row(name)].tolist()
+        own = row.pop(option)
+        led.append(own > max(row, default=0.0))
     return sum(led) / len(led) if led else 0.0
 
 
@@ -138,4 +146,6 @@ def dominant_eigenvalue(loss: Upper, mixture: Mixture) -> float:
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     # Not even numbers: the loss does not change with them, as a softmax forgets what all its logits share.
     start = np.random.default_rng(0).standard_normal(size)
+    if not product(start).any():
+        return 0.0  # flat, or without curvature; Lanczos' method would have nothing to go on with
     return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-3, return_eigenvectors=False)[0])
