@@ -1,7 +1,7 @@
 """Relaxed searches on NAS-Bench-201: what the benchmark says of the cells that each rule chooses, seed by seed.
 
-Real CIFAR-10 images at a scale that two cores can bear: see `SCALE`. Every search is a run of `nascli search` in a folder
-of its own, so that the script can be stopped and started again; a row is written to the CSV as soon as it is known.
+Real CIFAR-10 images at a scale that two cores can bear: see `SCALE`. Every search is a run of `nascli search` in a
+folder of its own, so that the script can be stopped and started again; a row is written to the CSV once it is known.
 
     NASCLI_DATA=... python benchmarks/relaxed_nb201.py --seeds 4 --out runs/relaxed
 """
@@ -12,9 +12,9 @@ import argparse
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -41,7 +41,7 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
 }
 PROXIES = ("jacov", "meco", "params")
 SAMPLE = 200
-COLUMNS = ("method", "seed", "cifar10_test", "cifar100_test", "imagenet16_test", "seconds", "cell")
+COLUMNS = ("method", "seed", "cifar10_test", "cifar100_test", "imagenet16_test", "cpu_s", "cell")
 
 
 def main() -> None:
@@ -65,13 +65,14 @@ def row(method: str, seed: int, out: Path) -> dict[str, Any]:
     """What one method finds with one seed."""
     if method == "random":
         found = json.loads(nascli("spaces", "sample", "nb201", "--seed", seed, "--json"))["data"][0]
-        return {"method": method, "seed": seed, "seconds": 0.0} | looked_up(found, seed, out)
+        return {"method": method, "seed": seed, "cpu_s": 0.0} | looked_up(found, seed, out)
     if method == "proxy":
         return by_proxy(seed, out)
     strategy, settings, source = METHODS[method]
     folder = out / f"{method}-{seed}"
     sets = [text for name, value in settings.items() for text in ("--set", f"strategy.{name}={value}")]
     start = ["--supernet", out / f"{source}-{seed}"] if source else []
+    before = children_s()
     done = json.loads(
         nascli(
             "search",
@@ -89,14 +90,14 @@ def row(method: str, seed: int, out: Path) -> dict[str, Any]:
         )
     )
     member = done["data"]["front"]["members"][0]
-    seconds = elapsed(folder) + (elapsed(out / f"{source}-{seed}") if source else 0.0)
+    cpu_s = spent(folder, before) + (spent(out / f"{source}-{seed}") if source else 0.0)
     values = {c: member["values"][c] for c in COLUMNS if c in member["values"]}
-    return {"method": method, "seed": seed, "seconds": seconds, "cell": member["arch"], **values}
+    return {"method": method, "seed": seed, "cpu_s": cpu_s, "cell": member["arch"], **values}
 
 
 def by_proxy(seed: int, out: Path) -> dict[str, Any]:
     """The best of a random sample by the ranks of three proxies together, the best single figure of `nascli score`."""
-    started = time.perf_counter()
+    before = children_s()
     folder = out / f"proxy-{seed}"
     scores = ["--proxy", ",".join(PROXIES), "--sample", SAMPLE, "--aggregate", f"log_rank:{','.join(PROXIES)}"]
     nascli("score", *SCALE, *scores, "--seed", seed, "--out", folder)
@@ -104,8 +105,7 @@ def by_proxy(seed: int, out: Path) -> dict[str, Any]:
         rows = list(csv.DictReader(file))
     name = next(c for c in rows[0] if c.startswith("log_rank"))
     best = max((r for r in rows if r[name]), key=lambda r: float(r[name]))
-    seconds = time.perf_counter() - started
-    return {"method": "proxy", "seed": seed, "seconds": seconds} | looked_up(best["arch"], seed, out)
+    return {"method": "proxy", "seed": seed, "cpu_s": spent(folder, before)} | looked_up(best["arch"], seed, out)
 
 
 def looked_up(arch: str, seed: int, out: Path) -> dict[str, Any]:
@@ -126,8 +126,20 @@ def nascli(*arguments: Any) -> str:
     return done.stdout
 
 
-def elapsed(folder: Path) -> float:
-    return float(json.loads((folder / "run.json").read_text(encoding="utf-8"))["elapsed_s"])
+def children_s() -> float:
+    """CPU seconds of all commands so far: other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def spent(folder: Path, before: float | None = None) -> float:
+    """The CPU seconds of a run, start-up and resumed parts included; `before` is where its last part began."""
+    file = folder / "cpu_s.txt"
+    so_far = float(file.read_text(encoding="utf-8")) if file.exists() else 0.0
+    if before is not None:
+        so_far += children_s() - before
+        file.write_text(str(so_far), encoding="utf-8")
+    return so_far
 
 
 def known(file: Path) -> list[dict[str, str]]:
@@ -155,8 +167,8 @@ def summary(rows: Sequence[Mapping[str, str]]) -> list[str]:
         for column in (c for c in COLUMNS if c.endswith("_test")):
             values = [float(r[column]) for r in mine]
             parts.append(f"{fmean(values):.2f} ± {stdev(values) if len(values) > 1 else 0.0:.2f}")
-        seconds = fmean(float(r["seconds"]) for r in mine)
-        lines.append(f"{method:14} {len(mine)} seeds   {'   '.join(parts)}   {seconds:.0f} s")
+        cpu_s = fmean(float(r["cpu_s"]) for r in mine)
+        lines.append(f"{method:14} {len(mine)} seeds   {'   '.join(parts)}   {cpu_s:.0f} CPU s")
     return lines
 
 

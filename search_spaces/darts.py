@@ -97,9 +97,9 @@ class DartsSpace(SearchSpace):
         }
 
     @property
-    def published(self) -> Mapping[str, int]:
+    def published(self) -> Mapping[str, int | bool]:
         """See `SearchSpace.published`: the papers' network for CIFAR-10."""
-        return {"channels": 36, "cells": 20}
+        return {"channels": 36, "cells": 20, "pool_norm": False}
 
     @property
     def mixed_only(self) -> frozenset[str]:

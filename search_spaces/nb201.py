@@ -66,7 +66,7 @@ class Nb201Space(SearchSpace):
         return {f"node{n}": tuple(f"edge.{i}-{n}" for i in range(n)) for n in range(1, NODES)}
 
     @property
-    def published(self) -> Mapping[str, int]:
+    def published(self) -> Mapping[str, int | bool]:
         """See `SearchSpace.published`: the benchmark's own sizes."""
         return {"channels": 16, "cells": 5}
 

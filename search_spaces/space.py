@@ -119,7 +119,7 @@ class SearchSpace(ABC):
         return frozenset()
 
     @property
-    def published(self) -> Mapping[str, int]:
+    def published(self) -> Mapping[str, int | bool]:
         """Settings of the space under which its networks are usually trained and compared; {}: as they are."""
         return {}
 

@@ -63,16 +63,9 @@ def keep(prepared: Prepared, run: Writer) -> None:
     for member in run.run.front["members"]:
         arch = space.table.parse(member["arch"])
         run.save_text(f"genotype-{member['n']}.txt", f"{space.field(arch)}\n")
-        if drawable(space):
+        if isinstance(space, plugins.attribute("search_spaces.space:Drawable", what="drawing")):
             draw = plugins.attribute("nascli.report.drawing:write", what="drawing")
             draw(space, arch, run.path / "drawings", str(member["n"]), ("svg", "dot"))
-
-
-def drawable(space: Any) -> bool:
-    """Whether the space's architectures can be drawn."""
-    from search_spaces.space import Drawable
-
-    return isinstance(space, Drawable)
 
 
 def describe(prepared: Prepared, run: Run) -> None:
@@ -94,6 +87,7 @@ def describe(prepared: Prepared, run: Run) -> None:
 def retraining(prepared: Prepared, run: Run, number: int) -> str:
     """The command that trains a member as networks of its space are trained to be compared."""
     space, resolved = prepared.task.space, prepared.resolved["space"]
-    sizes = [f"--set space.{k}={v}" for k, v in space.published.items() if resolved.get(k) != v]
+    # As TOML writes them, false and not False.
+    sizes = [f"--set space.{k}={str(v).lower()}" for k, v in space.published.items() if resolved.get(k) != v]
     start = ["nascli train --recipe cells --from", str(run.path), "--set strategy.weights=fresh"]
     return " ".join([*start, *([f"--member {number}"] if number else []), *sizes])

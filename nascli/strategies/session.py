@@ -6,9 +6,8 @@ it had never stopped.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,9 @@ from nascli import training
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import DataError, UnsupportedError
+from nascli.strategies.randomness import generators, seeded
 from nascli.strategies.schedule import Recipe, Span
+from nascli.strategies.stream import Stream
 from search_spaces.space import Batch
 
 REPORT_S = 2.0
@@ -61,7 +62,8 @@ class Session:
             self._optimiser.load_state_dict(at_rest(state["optimizer"]))
             self._step, self._elapsed_s = int(state["step"]), float(state["elapsed_s"])
             self.notes = dict(state["notes"])
-        self._batches = self._stream()
+        self._batches = Stream(self._examples, recipe.batch, task, name="train")
+        self._batches.seek(self._step)
 
     @property
     def spent(self) -> float:
@@ -95,15 +97,14 @@ class Session:
         rate = 0.0
         examples = 0
         total = torch.zeros((), device=task.device)
-        cuda = _cuda(task.device)
-        with torch.random.fork_rng(devices=[g.device for g in cuda]):
-            for batch in self._batches:
+        with torch.random.fork_rng(devices=generators(task.device)):
+            while True:
+                batch = self._batches.next()
                 rate = recipe.rate(self.spent, span)
                 for group in self._optimiser.param_groups:
                     group["lr"] = rate
                 # For what draws from torch's own generators: dropout, mostly.
-                for generator in (torch.default_generator, *cuda):
-                    generator.manual_seed(task.entropy(f"train/torch/{self._step}"))
+                seeded(task.entropy(f"train/torch/{self._step}"), task.device)
                 found = losses(batch, Moment(self._step, self.spent))
                 # Added up on the device: to read a loss would wait for the step to end.
                 total += recipe.step(self._optimiser, found)
@@ -127,16 +128,7 @@ class Session:
 
     @property
     def _steps_an_epoch(self) -> int:
-        return max(1, len(self._examples) // self._recipe.batch)
-
-    def _stream(self) -> Iterator[Batch]:
-        """Batches without end from the present step on; those that the epoch has used before are drawn and dropped."""
-        epoch, used = divmod(self._step, self._steps_an_epoch)
-        for number in itertools.count(epoch):
-            rng = self._task.rng(f"train/epoch{number}")
-            batches = self._examples.batches(self._recipe.batch, device=self._task.device, rng=rng)
-            yield from itertools.islice(batches, used, self._steps_an_epoch)
-            used = 0
+        return self._batches.steps_an_epoch
 
 
 def at_rest(value: Any) -> Any:
@@ -148,10 +140,3 @@ def at_rest(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [at_rest(v) for v in value]
     return value
-
-
-def _cuda(device: str) -> list[torch.Generator]:
-    """The CUDA generator that this device draws from; none for the CPU."""
-    if not device.startswith("cuda"):
-        return []
-    return [torch.cuda.default_generators[torch.device(device).index or 0]]

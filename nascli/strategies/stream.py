@@ -42,6 +42,11 @@ class Stream:
         """The next batch, altered as training data are."""
         return next(self._batches)
 
+    def seek(self, batch: int) -> None:
+        """Go to where so many batches have been given."""
+        self._epoch, self._used = divmod(batch, self.steps_an_epoch)
+        self._batches = self._from_here()
+
     def resize(self, size: int) -> None:
         """Give batches of another size, from the next epoch's first on."""
         if size != self._size:
