@@ -44,7 +44,8 @@ class Greedy:
 
     def surest(self, loop: Loop, names: list[str]) -> str:
         """The open row to decide next, the first among equals."""
-        past = loop.notes.get("distributions", [])[:-1]  # the last is the present
+        # The last of what is remembered is the present.
+        past = loop.notes.get("distributions", [])[:-1] if self.criterion == 2 else []
         scores = certainty(loop.mixture, names, history=past)
         return names[max(range(len(names)), key=scores.__getitem__)]
 

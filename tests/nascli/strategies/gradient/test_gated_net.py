@@ -58,7 +58,10 @@ def test_costs_of_darts_cells_count_every_cell_that_shares_a_choice() -> None:
     # All edges that a network has, and no others: the supernet's base holds all its skip connections.
     first = space.table.parse(str(space.table.smallest))
     other = space.table.canonical(
-        ["sep_conv_3x3" if c.name == "normal.node2.from0" else o for c, o in zip(space.table.choices, first.options, strict=True)]
+        [
+            "sep_conv_3x3" if c.name == "normal.node2.from0" else o
+            for c, o in zip(space.table.choices, first.options, strict=True)
+        ]
     )
     gap = count(space.build(other).eval(), (x,)).macs - count(space.build(first).eval(), (x,)).macs
     assert costs[mixture.rows.row("normal.node2.from0"), 1].item() == pytest.approx(gap)
