@@ -23,12 +23,12 @@ SEARCH = (
     *("--set", "strategy.epochs=15", "--set", "strategy.optimisers.alpha_lr=3e-3", "-O", "macs", "-O", "params"),
 )
 """4 channels, 4 cells, 2,560 images to train the network and 2,500 for the architecture, 600 steps."""
-TUNED = ("--set", "strategy.tune_epochs=1", "--set", "strategy.last_epochs=0")
+TUNED = ("--set", "strategy.tune_epochs=0.5", "--set", "strategy.last_epochs=0")
 TRAIN = (
     *("--set", "space.channels=8", "--set", "space.cells=5", "--set", "data.limit=10000", "--set", "data.val=2500"),
-    *("--recipe", "cells", "--epochs", "6", "--set", "strategy.cutout=8", "--set", "strategy.lr=0.1"),
+    *("--recipe", "cells", "--epochs", "4", "--set", "strategy.cutout=8", "--set", "strategy.lr=0.1"),
 )
-"""8 channels, 5 cells, 10,000 images, 6 epochs of 104 steps, cutout of half a side."""
+"""8 channels, 5 cells, 10,000 images, 4 epochs of 104 steps, cutout of half a side."""
 RULES: Mapping[str, tuple[str, ...]] = {
     "magnitude": ("--strategy", "darts"),
     "perturbation": ("--strategy", "darts-pt", *TUNED),

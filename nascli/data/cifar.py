@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nascli.data.files import contents, missing, root
-from nascli.data.splits import capped
+from nascli.data.splits import to_hold_out
 from nascli.data.streams import Data, concatenated, images
 from nascli.errors import DataError
 
@@ -37,8 +37,8 @@ class Cifar10:
 
     path: str = ""
     """The folder of the batches, or one above it; empty: the variable NASCLI_DATA, else ./data."""
-    val: int = 5000
-    """Training images held out; at most a quarter of them, and at most `limit`."""
+    val: int | None = None
+    """Training images held out; None: 5,000, at most a quarter of them, and at most `limit`."""
     limit: int | None = None
     """Training images to keep; None: all."""
     pad: int = 4
@@ -68,7 +68,7 @@ class Cifar10:
         if not test.is_file():
             raise DataError(f"{test} is missing; it belongs to {files[0].name} in the same folder.")
         train = shrunk(concatenated([read(f) for f in files]), self.shrink)
-        val = capped(self.val, total=len(train[1]), limit=self.limit)
+        val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
         return images(
             train,
             shrunk(read(test), self.shrink),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nascli.data.files import contents, missing, root
-from nascli.data.splits import capped
+from nascli.data.splits import to_hold_out
 from nascli.data.streams import Data, images
 from nascli.errors import DataError
 
@@ -26,8 +26,8 @@ class FashionMnist:
 
     path: str = ""
     """The folder of the four idx files, or one above it; empty: the variable NASCLI_DATA, else ./data."""
-    val: int = 5000
-    """Training images held out; at most a quarter of them, and at most `limit`."""
+    val: int | None = None
+    """Training images held out; None: 5,000, at most a quarter of them, and at most `limit`."""
     limit: int | None = None
     """Training images to keep; None: all."""
     pad: int = 2
@@ -43,7 +43,7 @@ class FashionMnist:
         places = [base / b for b in below] + ([] if self.path else [_DEBIAN])
         source = "https://github.com/zalandoresearch/fashion-mnist"
         train, test = _read("Fashion-MNIST", places, source)
-        val = capped(self.val, total=len(train[1]), limit=self.limit)
+        val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
         return images(train, test, classes=10, val=val, pad=self.pad, mirror=self.mirror, limit=self.limit)
 
 
@@ -53,8 +53,8 @@ class Mnist:
 
     path: str = ""
     """The folder of the four idx files, or one above it; empty: the variable NASCLI_DATA, else ./data."""
-    val: int = 5000
-    """Training images held out; at most a quarter of them, and at most `limit`."""
+    val: int | None = None
+    """Training images held out; None: 5,000, at most a quarter of them, and at most `limit`."""
     limit: int | None = None
     """Training images to keep; None: all."""
     pad: int = 2
@@ -67,7 +67,7 @@ class Mnist:
         base = root(self.path)
         places = [base / b for b in ("", "mnist", "images/mnist", "MNIST/raw", "mnist/MNIST/raw")]
         train, test = _read("MNIST", places, "http://yann.lecun.com/exdb/mnist")
-        val = capped(self.val, total=len(train[1]), limit=self.limit)
+        val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
         return images(train, test, classes=10, val=val, pad=self.pad, mirror=self.mirror, limit=self.limit)
 
 

@@ -23,6 +23,12 @@ def held_out(labels: np.ndarray, share: float, *, seed: int = 0) -> tuple[np.nda
     return np.sort(by_class[~taken]), np.sort(by_class[taken])
 
 
-def capped(val: int, *, total: int, limit: int | None) -> int:
-    """How many of `total` training images to hold out: `val`, but at most a quarter of them, and at most `limit`."""
-    return min(val, max(1, total // 4), val if limit is None else limit)
+HELD_OUT = 5000
+"""Images that are held out where nobody says how many."""
+
+
+def to_hold_out(val: int | None, *, total: int, limit: int | None) -> int:
+    """How many of `total` training images to hold out: `val`, or by default 5,000, at most a quarter and `limit`."""
+    if val is not None:
+        return val
+    return min(HELD_OUT, max(1, total // 4), HELD_OUT if limit is None else limit)

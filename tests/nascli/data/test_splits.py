@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.data.splits import capped, held_out
+from nascli.data.splits import to_hold_out, held_out
 from nascli.errors import DataError
 
 
@@ -43,10 +43,14 @@ def test_too_few_to_hold_any_out(count):
 @pytest.mark.parametrize(
     ("total", "limit", "expected"), [(50_000, None, 5000), (10_000, None, 2500), (50_000, 300, 300), (3, None, 1)]
 )
-def test_held_out_images_are_capped_by_what_there_is(total, limit, expected):
-    assert capped(5000, total=total, limit=limit) == expected
+def test_by_default_what_there_is_caps_the_images_held_out(total, limit, expected):
+    assert to_hold_out(None, total=total, limit=limit) == expected
+
+
+def test_what_is_asked_for_is_held_out():
+    assert to_hold_out(25_000, total=50_000, limit=20_000) == 25_000
 
 
 def test_a_senseless_count_is_left_for_the_split_to_refuse():
-    assert capped(0, total=100, limit=None) == 0
-    assert capped(-3, total=100, limit=10) == -3
+    assert to_hold_out(0, total=100, limit=None) == 0
+    assert to_hold_out(-3, total=100, limit=10) == -3

@@ -34,13 +34,13 @@ them, its linearisation means nothing far away."""
 class LvHba:
     """Gradient descent on a penalised problem, with a second copy of the weights (Yao et al. 2024, ICLR)."""
 
-    weights_rate: float = 5.0
-    """The step on the weights, relative to the learning rate. There is no momentum here, which would let the copy
-    lag behind until all diverges; a momentum of 0.9 would make steps 10 times as long."""
-    theta_rate: float = 10.0
-    """The step on the second copy, relative to the learning rate."""
-    alpha_rate: float = 10.0
-    """The step on the architecture weights, relative to the learning rate."""
+    weights_rate: float = 10.0
+    """The step on the weights, relative to the learning rate: 10 is what a momentum of 0.9 amounts to. There is none
+    here, as it lets the copy lag behind until all diverges."""
+    theta_rate: float = 20.0
+    """The step on the second copy, relative to the learning rate; published ratios to the weights' are 1.25 and 5."""
+    alpha_rate: float = 20.0
+    """The step on the architecture weights, relative to the learning rate; plain gradient descent, no Adam."""
     gamma: float = 10.0
     """How loosely the copy is bound to the weights."""
     first: float = 1.0

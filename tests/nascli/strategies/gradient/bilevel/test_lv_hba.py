@@ -146,7 +146,7 @@ def test_the_published_example_with_a_constraint_below() -> None:
 
 @pytest.mark.parametrize("searching", [False, True])
 def test_the_gradients_below_are_clipped(searching: bool) -> None:
-    assert toy.first_move(LvHba(), 0.25, searching=searching) == pytest.approx(5 * 0.25, rel=1e-5)
+    assert toy.first_move(LvHba(), 0.25, searching=searching) == pytest.approx(10 * 0.25, rel=1e-5)
 
 
 def test_the_copy_starts_anew_after_a_rest() -> None:
