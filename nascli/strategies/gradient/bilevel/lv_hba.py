@@ -168,17 +168,16 @@ class _Penalised:
                 torch._foreach_sub_(alpha, torch._foreach_mul(slope, length / size))
 
     def state(self) -> Mapping[str, Any]:
-        theta = self._theta and {"weights": detached(self._theta.weights), "below": self._theta.state()}
-        return {"below": self._below.state(), "theta": theta, "steps": self._steps, "multipliers": self._multipliers}
+        # Optimisers without momentum remember nothing.
+        theta = None if self._theta is None else detached(self._theta.weights)
+        return {"theta": theta, "steps": self._steps, "multipliers": self._multipliers}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._below.load(state["below"])
         self._theta, self._steps = None, int(state["steps"])
         if (saved := state["theta"]) is not None:
             self._theta = self._copied()
             with torch.no_grad():
-                for weight, value in zip(self._theta.weights, saved["weights"], strict=True):
+                for weight, value in zip(self._theta.weights, saved, strict=True):
                     weight.copy_(value)
-            self._theta.load(saved["below"])
         pairs = zip(self._multipliers, state["multipliers"], strict=True)
         self._multipliers = [value.to(kept, copy=True) for kept, value in pairs]

@@ -59,7 +59,7 @@ def test_a_first_step_by_hand() -> None:
     solver.step(Pace(lr=0.01, spent=0.0))
     slope = problem.a @ y - problem.b @ x - problem.shift
     theta = y - 0.03 * (slope + 0.1 * y)
-    saved = torch.cat([w.flatten() for w in solver.state()["theta"]["weights"]])
+    saved = torch.cat([w.flatten() for w in solver.state()["theta"]])
     torch.testing.assert_close(saved, theta)
     down = slope + 0.1 * y - (y - theta) / 5 + (y - problem.target) / 8
     torch.testing.assert_close(problem.y(), y - 0.02 * down)
@@ -142,6 +142,25 @@ def test_the_published_example_with_a_constraint_below() -> None:
     assert found == pytest.approx([-0.3, 0.7, -0.4], rel=0.03)
     # Stationarity in y2: 1 + multiplier = 0.
     assert solver.state()["multipliers"][0].item() == pytest.approx(-1, abs=0.01)
+
+
+def test_two_steps_of_the_multipliers_by_hand() -> None:
+    """g = 1 throughout: up by theta's rate 0.2, held back by half of how far it is from z, which follows at 0.3."""
+    coupling = Coupling(
+        excess=lambda x, y: 1 + 0 * y[0].sum().reshape(1), project=lambda x, y: None, proximal_rate=3.0, highest=0.36
+    )
+    solver = LvHba(weights_rate=1.0, theta_rate=2.0, gamma=2.0).solver(Quadratic(), BARE, coupling)
+    found = []
+    for _ in range(3):
+        solver.step(Pace(lr=0.1, spent=0.0))
+        found += [m.item() for m in solver.state()["multipliers"]]
+    second = 0.2 + 0.2 * (1 - (0.2 - 0.03) / 2)
+    assert second > 0.36
+    assert found[:4] == pytest.approx([0.2, 0.03, 0.36, 0.03 + 0.3 * (0.36 - 0.03) / 2])
+    loose = LvHba(weights_rate=1.0, theta_rate=2.0, gamma=2.0).solver(Quadratic(), BARE, replace(coupling, highest=9.0))
+    for _ in range(2):
+        loose.step(Pace(lr=0.1, spent=0.0))
+    assert loose.state()["multipliers"][0].item() == pytest.approx(second)
 
 
 @pytest.mark.parametrize("searching", [False, True])
