@@ -6,7 +6,8 @@ the same order, normalised by the batch, and leaves the supernet as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -52,9 +53,13 @@ def zero_cost(loop: Loop, *, proxy: str) -> Meter:
     def meter(gates: Gates) -> float:
         probe = Probe(GatedNet(loop.model, gates), first, second=second, seed=loop.task.entropy("gradient/probe"))
         try:
-            return sign * scorer(probe)
+            with _same_draws(loop):
+                return sign * scorer(probe)
         except ScoreError as error:
-            raise SettingsError(f"The proxy {proxy!r} can't score this supernet ({error}); try nwot.") from None
+            raise SettingsError(
+                f"The proxy {proxy!r} can't score this supernet ({str(error).rstrip('.')}); give another one, such as "
+                "nwot or swap."
+            ) from None
 
     return meter
 
@@ -92,8 +97,15 @@ def described(loop: Loop, case: Case) -> str:
 def _quality(loop: Loop, gates: Gates, examples: int) -> dict[str, float]:
     task, val = loop.task, loop.validation
     split = val.head(examples) if examples else val
-    with torch.random.fork_rng(devices=generators(task.device)):
-        seeded(task.entropy("gradient/quality"), task.device)  # an operation may draw: the same for all cases
+    with _same_draws(loop):
         return training.evaluate(
             loop.model, split, batch_size=task.batch_size, device=task.device, gates=gates, normalised_by="batch"
         )
+
+
+@contextmanager
+def _same_draws(loop: Loop) -> Iterator[None]:
+    """Within: what operations draw from torch's generators is the same in all cases; afterwards they are as before."""
+    with torch.random.fork_rng(devices=generators(loop.task.device)):
+        seeded(loop.task.entropy("gradient/quality"), loop.task.device)
+        yield
