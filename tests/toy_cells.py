@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nascli.engine.checkpoints import write_tensors
 from nascli.engine.protocol import Step, Strategy, Trial
-from nascli.engine.task import Task
+from nascli.engine.task import Probing, Task
 from nascli.strategies.gradient.mixture import Mixture
 from nascli.strategies.gradient.rows import Rows
 from nascli.strategies.gradient.start import described
@@ -272,7 +272,7 @@ def cells_task(
 ) -> Task:
     """A task on the corners whose search takes 3 steps an epoch with batches of 16."""
     about = Cells() if space is None else space
-    return Task(about, corners(train), seed=seed, calibration=32, batch_size=40, supernet=supernet)
+    return Task(about, corners(train), seed=seed, calibration=32, batch_size=40, supernet=supernet, probing=Probing(8))
 
 
 def mixture_of(space: SearchSpace | None = None, *, seed: int | None = 0, scale: float = 1.0, **given) -> Mixture:
