@@ -25,9 +25,11 @@ from search_spaces import Architecture
 from tests.toy_scores import Assisted
 from tests.toy_search import FOUR, TABLE, failed, measured, talk, task
 
+TRAINING = {"darts", "darts-pt"}
+"""Strategies that train on data and go on from states instead of being replayed: see test_relaxed_strategies."""
 GIVEN: dict[str, dict[str, Any]] = {"listed": {"sample": 10_000}}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, GIVEN.get(name, {})) for name in plugins.names("strategy")),
+    *((name, GIVEN.get(name, {})) for name in plugins.names("strategy") if name not in TRAINING),
     ("evolution", {"algorithm": "nsga3", "population": 20}),
     ("evolution", {"algorithm": "sms-emoa", "population": 20, "offspring": 7}),
     ("bayes", {"sampler": "nsga3", "batch": 8}),
