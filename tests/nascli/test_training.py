@@ -80,6 +80,37 @@ def test_evaluate_hands_gates_to_a_supernet() -> None:
         assert found["accuracy"] == accuracy
 
 
+def test_evaluate_normalised_by_the_batch_is_training_mode_and_leaves_no_trace() -> None:
+    norm, frozen = nn.BatchNorm1d(4), nn.BatchNorm1d(4).eval()
+    model = nn.Sequential(norm, nn.Linear(4, 3), nn.BatchNorm1d(3, affine=False)).eval()
+    model.append(nn.Identity())
+    model[1].train()
+    for layer in (norm, frozen):
+        layer.running_mean.fill_(7)
+    modes, buffers = [m.training for m in model.modules()], [b.clone() for b in model.buffers()]
+    x, targets = noise(8, 4, seed=1), torch.arange(8) % 3
+    rows = Rows(x, targets)
+    found = training.evaluate(model, rows, batch_size=4, device="cpu", normalised_by="batch")
+    losses = []
+    for half, wanted in ((x[:4], targets[:4]), (x[4:], targets[4:])):
+        y = F.batch_norm(half, None, None, norm.weight, norm.bias, True)
+        y = F.batch_norm(model[1](y), None, None, None, None, True)
+        losses.append(F.cross_entropy(y, wanted).item())
+    assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(a, b) for a, b in zip(buffers, model.buffers(), strict=True))
+    assert found != training.evaluate(model, rows, batch_size=4, device="cpu")
+
+
+def test_buffers_come_back_after_a_failure_too() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(5, 3)).eval()
+    before = model[0].running_mean.clone()
+    rows = Rows(noise(8, 4, seed=1) + 5, torch.zeros(8).long())
+    with pytest.raises(RuntimeError):
+        training.evaluate(model, rows, batch_size=4, device="cpu", normalised_by="batch")
+    assert torch.equal(model[0].running_mean, before) and not model[0].training
+
+
 def test_evaluate_refuses_an_empty_split() -> None:
     with pytest.raises(DataError, match="no examples"):
         training.evaluate(nn.Identity(), Rows(noise(0, 3), torch.zeros(0).long()), batch_size=2, device="cpu")

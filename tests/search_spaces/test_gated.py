@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from search_spaces import Choice, ChoiceTable
 from search_spaces.errors import SpaceError
-from search_spaces.gated import Mixed, Width, chosen, deepened, mixed, one_hot, pick, uniform, width
+from search_spaces.gated import KnownGates, Mixed, Width, chosen, deepened, mixed, one_hot, pick, uniform, width
 
 TABLE = ChoiceTable(
     "toy", (Choice("depth", ("1", "2")), Choice("two", ("3", "5", "7"), (("depth", frozenset({"2"})),)))
@@ -44,6 +46,28 @@ def test_pick_is_an_index_only_without_gradients() -> None:
     assert isinstance(picked, tuple) and [(i, w.item()) for i, w in picked] == [(1, 0.5), (2, 0.25)]
     picked = pick({"x": soft(0.0, 1.0)}, "x")
     assert isinstance(picked, tuple) and len(picked) == 1 and picked[0][1].requires_grad
+
+
+def test_known_gates_are_not_read_to_see_what_is_computed() -> None:
+    class Unreadable(Tensor):
+        def tolist(self) -> list[float]:
+            raise RuntimeError("this would wait for a GPU")
+
+    gate = torch.tensor([0.0, 0.25, 0.75]).as_subclass(Unreadable).requires_grad_()
+    picked = pick(KnownGates({"x": gate}, {"x": (1, 2)}), "x")
+    assert isinstance(picked, tuple) and [i for i, _ in picked] == [1, 2]
+    assert pick(KnownGates({"x": gate.detach()}, {"x": (2,)}), "x") == 2
+    # What is not said is read, as by any gates; and what is not computed is as good as no weight.
+    assert pick(KnownGates({"x": torch.tensor([0.0, 1.0])}, {}), "x") == 1
+    with pytest.raises(SpaceError, match="'x'"):
+        pick(KnownGates({"x": gate}, {"x": ()}), "x")
+
+
+def test_known_gates_are_gates_and_can_be_copied() -> None:
+    gates = KnownGates({"x": torch.tensor([0.0, 1.0])}, {"x": (1,)})
+    copied = copy.deepcopy(gates)
+    assert isinstance(copied, KnownGates) and copied.computed == {"x": (1,)}
+    assert copied["x"] is not gates["x"] and torch.equal(copied["x"], gates["x"])
 
 
 @pytest.mark.parametrize("gates", [{}, {"x": torch.zeros(3)}])

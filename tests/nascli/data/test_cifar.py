@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from nascli.data.cifar import Cifar10, read_binary, read_python
+from nascli.data.cifar import Cifar10, read_binary, read_python, shrunk
 from nascli.errors import DataError
 
 COUNT = 12
@@ -208,6 +208,36 @@ def test_arrays_in_columns_are_put_in_rows(tmp_path):
         pickle.dumps({"data": np.asfortranarray(PIXELS), "labels": LABELS.tolist()}, protocol=4)
     )
     assert np.array_equal(read_python(tmp_path / "b")[0].reshape(COUNT, -1), PIXELS)
+
+
+def test_shrinking_averages_squares_by_hand():
+    pixels = np.array([[[[0, 2, 10, 20], [4, 7, 30, 41], [255, 255, 1, 1], [255, 255, 1, 2]]]], np.uint8)
+    labels = np.array([3], np.uint8)
+    # 13 / 4 = 3.25, 101 / 4 = 25.25, 255, 5 / 4 = 1.25.
+    found, kept = shrunk((pixels, labels), 2)
+    assert found.tolist() == [[[[3, 25], [255, 1]]]] and found.dtype == np.uint8 and kept is labels
+    whole, _ = shrunk((pixels, labels), 4)
+    assert whole.tolist() == [[[[round(int(pixels.sum()) / 16)]]]]
+    assert shrunk((pixels, labels), 1)[0] is pixels
+
+
+def test_all_splits_are_shrunk_and_the_signature_says_so(tmp_path):
+    binary(tmp_path)
+    data = Cifar10(str(tmp_path), val=4, shrink=2).load()
+    assert data.signature.shape == (3, 16, 16)
+    for split in (data.train, data.val, data.test):
+        assert next(split.batches(2)).inputs[0].shape == (2, 3, 16, 16)
+    full = Cifar10(str(tmp_path), val=4).load()
+    assert full.signature.shape == (3, 32, 32)
+    assert full.train.labels.tolist() == data.train.labels.tolist()
+    expected = full.test.pixels[np.arange(3)].reshape(3, 3, 16, 2, 16, 2).mean((3, 5))
+    assert np.abs(data.test.pixels[np.arange(3)] - expected).max() <= 0.5
+
+
+@pytest.mark.parametrize("shrink", [0, -2, 3, 64])
+def test_images_are_shrunk_by_divisors_only(shrink):
+    with pytest.raises(ValueError, match=f"shrink={shrink} must divide 32"):
+        Cifar10(shrink=shrink)
 
 
 @pytest.mark.data

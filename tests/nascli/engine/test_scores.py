@@ -12,7 +12,7 @@ from nascli import plugins
 from nascli.engine.evaluate import Subject, measure
 from nascli.engine.network import Network
 from nascli.engine.objectives import parse
-from nascli.engine.scores import NODE_STATISTICS, of_proxy, of_record
+from nascli.engine.scores import NODE_STATISTICS, made, of_proxy, of_record
 from nascli.engine.task import Probing, Task
 from nascli.errors import SettingsError, UnsupportedError
 from predictors import DeadNetworkError
@@ -60,6 +60,17 @@ def test_a_proxy_is_an_objective_with_its_goal_and_settings() -> None:
     found = objective.measure(Subject(NETWORK, task()), task())
     plain = of_proxy(f"{HERE}:First", {}).measure(Subject(NETWORK, task()), task())
     assert found[f"{HERE}:First"] == 2 * plain[f"{HERE}:First"]  # type: ignore[index]
+
+
+def test_a_proxy_is_made_by_name_with_its_settings() -> None:
+    assert made(f"{HERE}:First", {"factor": 2.0}) == First(factor=2.0)
+    assert made("nwot", {}).about.goal == "max"
+    with pytest.raises(SettingsError, match="no proxy: a frozen dataclass"):
+        made("collections:OrderedDict", {})
+    with pytest.raises(SettingsError, match="proxy 'nwot' has no setting 'depth'"):
+        made("nwot", {"depth": 3})
+    with pytest.raises(SettingsError, match="Did you mean 'nwot'"):
+        made("nwto", {})
 
 
 def test_every_proxy_can_be_named_as_an_objective() -> None:

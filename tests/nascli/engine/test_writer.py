@@ -57,6 +57,16 @@ def test_going_on_needs_the_same_settings_but_for_the_budget(tmp_path: Path) -> 
     write(tmp_path).__exit__()
 
 
+def test_texts_are_replaced_whole(tmp_path: Path) -> None:
+    with write(tmp_path) as run:
+        run.save_text("genotype-0.txt", "first, and longer\n")
+        run.save_text("genotype-0.txt", "zweite, kürzer\n")
+    assert (tmp_path / "genotype-0.txt").read_text(encoding="utf-8") == "zweite, kürzer\n"
+    assert not list(tmp_path.glob(".*.part"))
+    # It is part of the run: going on finds no stranger in the folder.
+    write(tmp_path).__exit__()
+
+
 def test_two_writers(tmp_path: Path) -> None:
     with write(tmp_path), pytest.raises(RunBusyError, match=f"process {os.getpid()}"):
         write(tmp_path)
