@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from nascli.data import Split
 
 
+ONEDNN_BLOCK = 16
+"""Channels that oneDNN's convolutions work on at once with AVX-512; 8 with AVX2."""
+
+
 class DivergedError(NascliError):
     """Training came to a loss that is no number."""
 
@@ -179,6 +183,18 @@ def sgd(
     ]
     nesterov = acceleration == "nesterov" and momentum > 0
     return torch.optim.SGD([g for g in groups if g["params"]], lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """How the model's tensors should lie while it trains: channels last, or as they are where that is not safe.
+
+    Channels last, depth-wise convolutions train more than twice as fast on CPUs, others a little faster. But the
+    gradient of a strided 1x1 convolution of few channels then writes beyond its memory (oneDNN's issue 6035).
+    """
+    pointwise = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    strided = [m for m in pointwise if max(m.stride) > 1]
+    unsafe = any(m.in_channels // m.groups < ONEDNN_BLOCK for m in strided)
+    return torch.contiguous_format if unsafe else torch.channels_last
 
 
 def step(

@@ -21,18 +21,17 @@ class Halved(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, outputs, ceil(h / 2), ceil(w / 2)]; beyond the image there are zeros."""
+        # Pixels are picked before the convolution and not by its stride: see `ElasticConv2d`. An odd side has one odd
+        # pixel too few; a tracer knows no sides, and padding to as many as there are even ones is right for all.
         height, width = x.shape[2], x.shape[3]
-        # The last odd pixel of an odd side lies outside. A tracer knows no sides, and the padding is right for all.
-        if all(isinstance(side, int) and side % 2 == 0 for side in (height, width)):
-            shifted = x[:, :, 1:, 1:]
-        else:
-            shifted = F.pad(x, (-1, width % 2, -1, height % 2))
-        return torch.cat((self.even(x), self.odd(shifted)), 1)
+        if not all(isinstance(side, int) and side % 2 == 0 for side in (height, width)):
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        return torch.cat((self.even(x[:, :, ::2, ::2]), self.odd(x[:, :, 1::2, 1::2])), 1)
 
 
 class Noise(nn.Module):

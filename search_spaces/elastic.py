@@ -64,7 +64,12 @@ class ElasticConv2d(Elastic):
             parts = [w * self._padded(self.kernels[i], size, outputs, inputs) for i, w in kernel]
             weight = sum(parts[1:], start=parts[0])
         bias = None if self.bias is None else self.bias[:outputs]
-        return F.conv2d(x, weight, bias, self.stride, size // 2, 1, inputs if self.depthwise else 1)
+        stride = self.stride
+        if size == 1 and stride > 1:
+            # The same pixels, picked before: oneDNN's own way writes beyond its memory where channels are few (its
+            # issue 6035, in training with channels last).
+            x, stride = x[:, :, ::stride, ::stride], 1
+        return F.conv2d(x, weight, bias, stride, size // 2, 1, inputs if self.depthwise else 1)
 
     def kernel(self, size: int, outputs: int, inputs: int) -> Tensor:
         """The kernels [outputs, inputs, size, size] (one input if depth-wise), from larger to smaller in turn."""

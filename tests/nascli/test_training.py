@@ -1,5 +1,8 @@
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,3 +308,31 @@ def test_a_loss_that_is_no_number_is_an_error_with_advice(loss: float) -> None:
         training.finite(loss, step=7)
     assert isinstance(error.value, NascliError) and error.value.code == "DIVERGED"
     assert training.finite(1.5, step=7) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "safe"), [(8, 1, 2, False), (16, 1, 2, True), (8, 1, 1, True), (8, 3, 2, True)]
+)
+def test_narrow_strided_pointwise_convolutions_keep_channels_first(
+    channels: int, kernel: int, stride: int, safe: bool
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 32, kernel, stride))
+    assert training.memory_format(model) == (torch.channels_last if safe else torch.contiguous_format)
+
+
+TRAINED = """
+import torch
+from torch import nn
+from nascli import training
+from nascli.strategies.session import Session
+net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 32, 1, 2, bias=False))
+net.to(memory_format=training.memory_format(net))
+for _ in range(200):
+    net(torch.randn(64, 1, 8, 8)).sum().backward()
+    junk = [bytearray(n) for n in (16, 24, 40, 64, 100, 300)]
+"""
+
+
+def test_training_them_leaves_the_heap_whole() -> None:
+    done = subprocess.run([sys.executable, "-c", TRAINED], cwd=Path(__file__).parents[2], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-500:]

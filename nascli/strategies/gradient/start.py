@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nascli import training
 from nascli.engine.checkpoints import read_tensors
 from nascli.engine.files import read_json
 from nascli.engine.task import Task
@@ -51,8 +52,7 @@ def beginning(settings: Relaxed, task: Task) -> Beginning:
     if task.supernet is not None:
         logits, edges = _load(supernet, rows, task, logits=logits, edges=edges)
     mixture = Mixture(rows, logits, relaxation=settings.relaxation, edges=edges, device=task.device)
-    # Channels last: depth-wise convolutions train more than twice as fast on CPUs, others a little faster.
-    supernet.to(task.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet.to(task.device).to(memory_format=training.memory_format(supernet))  # type: ignore[call-overload]
     macs = None if settings.max_macs is None else _costs(settings.max_macs, supernet, mixture, task)
     return Beginning(supernet.train(), mixture, macs, task.supernet is not None)
 

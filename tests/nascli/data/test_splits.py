@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.data.splits import to_hold_out, held_out
+from nascli.data.splits import held_out, to_hold_out
 from nascli.errors import DataError
 
 
