@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SELECT = {"magnitude": "darts", "perturbation": "darts-pt"}
 """How to select -> the strategy that does."""
-_SUPERNETS_OWN = ("partial_channels", "edge_weights", "relaxation")
+_SUPERNETS_OWN = ("edge_weights", "relaxation")
 """Settings of the search that a supernet cannot be read without."""
 
 
@@ -36,12 +36,17 @@ def reselection(select: str | None, supernet: str | None, strategy: str | None) 
     start: dict[str, Any] = {"strategy.name": SELECT[select]}
     if not (Path(supernet) / "run.json").exists():
         return start
+    from nascli.engine.files import read_json
     from nascli.engine.runs import Run
 
     before = Run.open(Path(supernet)).settings
     for part in ("space", "data", "latency"):
         start |= {f"{part}.{k}": v for k, v in before.get(part, {}).items()}
     start |= {f"strategy.{k}": v for k, v in before["strategy"].items() if k in _SUPERNETS_OWN}
+    described = Path(supernet) / "supernet.json"
+    if described.exists():
+        # It may have become wider than the search began with.
+        start["strategy.partial_channels"] = read_json(described).get("parts", 1)
     return start | {"parent": supernet, "objectives": before["objectives"]}
 
 

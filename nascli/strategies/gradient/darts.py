@@ -14,6 +14,7 @@ from nascli.strategies.gradient.loop import Loop
 from nascli.strategies.gradient.relaxed import Relaxed
 from nascli.strategies.gradient.rows import Rows
 from nascli.strategies.gradient.schedule import Stage
+from nascli.strategies.gradient.widening import Widening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Darts(Relaxed):
     decisions: Literal["last", "greedy"] = "last"
     """All at the end, or edge by edge while the search goes on (SGAS), by the schedule of `greedy`."""
     greedy: Greedy = Greedy()
+    widening: Widening = Widening()
+    """Parts of the search on more and more channels and fewer and fewer options (DrNAS on the cells of DARTS)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,22 +39,27 @@ class Darts(Relaxed):
             raise ValueError(
                 f"early_stop={self.early_stop!r} does not go with decisions='greedy', which end by schedule"
             )
+        if self.widening.parts and (self.decisions == "greedy" or self.early_stop != "never" or self.max_macs):
+            raise ValueError("widening goes by its own schedule: with decisions='last', no early_stop and no max_macs")
 
     def stages(self, rows: Rows) -> list[Stage]:
         """See `Relaxed.stages`."""
         if self.decisions == "greedy":
             return self.greedy.stages(rows)
-        return [Stage(self.epochs, total=self.epochs, searched=True)]
+        return self.widening.stages(self.epochs)
 
     def turn(self, loop: Loop) -> Search:
-        """See `Relaxed.turn`: the surest edge of each kind of cell takes its largest option."""
+        """See `Relaxed.turn`: the surest edge of each kind of cell takes its largest option, or weak options leave."""
+        yield from ()
+        if self.decisions == "last":
+            self.widening.apply(loop)
+            return
         for lane in loop.mixture.rows.lanes:
             if names := [n for n in lane if n in loop.mixture.undecided]:
                 name = self.greedy.surest(loop, names)
                 loop.mixture.decide(name, magnitude.best_option(loop.mixture, name))
         magnitude.settle_full_nodes(loop.mixture)
         loop.enlarge(self.greedy.more)
-        yield from ()
 
     def settle(self, loop: Loop) -> Search:
         """See `Relaxed.settle`."""

@@ -23,7 +23,7 @@ from nascli.strategies.gradient import penalties
 from nascli.strategies.gradient.bilevel.problem import Loss, Pace, Tensors
 from nascli.strategies.gradient.mixture import Moment
 from nascli.strategies.gradient.schedule import Stage
-from nascli.strategies.gradient.start import beginning, described
+from nascli.strategies.gradient.start import beginning, described, new_supernet, ready
 from nascli.strategies.gradient.watch import Upper, Watch
 from nascli.strategies.randomness import generators, seeded
 from nascli.strategies.session import REPORT_S, at_rest
@@ -46,15 +46,13 @@ class Loop:
             raise UnsupportedError("A relaxed search needs data; give --data NAME.")
         self.settings, self.task, self._data = settings, task, task.data
         begun = beginning(settings, task)
-        self.model, self.mixture = begun.supernet, begun.mixture
+        self.mixture = begun.mixture
         self.trained = begun.trained
         """Whether the supernet came with its training done."""
-        self.weights: list[nn.Parameter] = [p for p in self.model.parameters() if p.requires_grad]
-        self._names = [name for name, p in self.model.named_parameters() if p.requires_grad]
         self._train = Stream(task.data.train, settings.batch, task, name="gradient/train")
         self._val = Stream(task.data.val, settings.batch, task, name="gradient/val")
         self._macs = begun.macs
-        self._solver = settings.bilevel.solver(self, settings.optimisers)
+        self.adopt(begun.supernet, settings.partial_channels)
         self._watch = Watch(settings.early_stop)
         self.stage, self._used, self._draws, self._elapsed_s = 0, 0, 0, 0.0
         self._spent = 0.0
@@ -63,6 +61,13 @@ class Loop:
         self.notes: dict[str, Any] = {}
         if state is not None:
             self._load(state)
+
+    def adopt(self, supernet: nn.Module, parts: int) -> None:
+        """Train this supernet of so many parts of the channels from now on; the method that trains it starts anew."""
+        self.model, self.parts = ready(supernet, self.task), parts
+        self.weights: list[nn.Parameter] = [p for p in self.model.parameters() if p.requires_grad]
+        self._names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        self._solver = self.settings.bilevel.solver(self, self.settings.optimisers)
 
     # -- the problem -------------------------------------------------------------------------------------------------
 
@@ -119,12 +124,9 @@ class Loop:
         return loss
 
     def _forward(self, batch: Batch, gates: Gates, weights: Tensors) -> Tensor:
-        if weights is self.weights:
-            logits: Tensor = self.model(*batch.inputs, gates=gates)
-            return logits
-        others = dict(zip(self._names, weights, strict=True))
-        found: Tensor = functional_call(self.model, others, batch.inputs, {"gates": gates}, tie_weights=False)
-        return found
+        others = {n: w for n, w, own in zip(self._names, weights, self.weights, strict=True) if w is not own}
+        logits: Tensor = functional_call(self.model, others, batch.inputs, {"gates": gates}, tie_weights=False)
+        return logits
 
     def _next(self) -> int:
         self._draws += 1
@@ -217,7 +219,7 @@ class Loop:
 
     def searched(self) -> dict[str, Any]:
         """The supernet's tensors and its architecture weights as they are now: to select from again."""
-        return {"tensors": at_rest(self.model.state_dict()), **described(self.mixture)}
+        return {"tensors": at_rest(self.model.state_dict()), "parts": self.parts, **described(self.mixture)}
 
     def state(self) -> dict[str, Any]:
         """Copies on the CPU of all that the search goes on from; readable by torch.load(weights_only=True)."""
@@ -229,12 +231,13 @@ class Loop:
             "watch": self._watch.state(),
             "notes": self.notes,
         }
-        counts: dict[str, float] = {"stage": self.stage, "used": self._used, "draws": self._draws}
-        counts |= {"elapsed_s": self._elapsed_s, "progress": self.progress}
+        counts = {"stage": self.stage, "used": self._used, "draws": self._draws, "parts": self.parts}
         rested: dict[str, Any] = at_rest(parts)
-        return rested | counts
+        return rested | counts | {"elapsed_s": self._elapsed_s, "progress": self.progress}
 
     def _load(self, state: Mapping[str, Any]) -> None:
+        if state["parts"] != self.parts:
+            self.adopt(new_supernet(state["parts"], self.task), state["parts"])
         self.model.load_state_dict(state["model"])
         self.mixture.load(state["mixture"])
         # Optimisers would otherwise work on the state's own tensors.

@@ -155,7 +155,7 @@ class Relaxed(ABC):
     def found(self, loop: Loop) -> Network:
         """The network of all decisions. A supernet of partial channels, or an untrained one, lends it no weights."""
         arch, task = loop.mixture.rows.architecture(loop.mixture.decided), loop.task
-        if self.partial_channels > 1 or not (loop.trained or self.epochs > 0):
+        if loop.parts > 1 or not (loop.trained or self.epochs > 0):
             return Network(arch)
         with torch.random.fork_rng(devices=generators(task.device)):
             seeded(task.entropy("gradient/found"), task.device)  # an operation may draw while statistics are estimated

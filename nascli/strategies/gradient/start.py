@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Beginning:
-    """A supernet on the device in training mode, its architecture weights, and what its options cost."""
+    """A supernet, its architecture weights, and what its options cost."""
 
     supernet: nn.Module
     mixture: Mixture
@@ -44,7 +44,7 @@ def beginning(settings: Relaxed, task: Task) -> Beginning:
     supernet of the space, SettingsError for a limit that no network can keep.
     """
     rows = Rows.of(task.space)
-    supernet = _supernet(settings.partial_channels, task)
+    supernet = new_supernet(settings.partial_channels, task)
     rng = task.rng("gradient/alpha")
     scale = settings.alpha_noise if settings.alpha == "learnt" else 0.0
     logits = _noise(rng, rows.valid.shape, scale) * rows.valid
@@ -52,12 +52,21 @@ def beginning(settings: Relaxed, task: Task) -> Beginning:
     if task.supernet is not None:
         logits, edges = _load(supernet, rows, task, logits=logits, edges=edges)
     mixture = Mixture(rows, logits, relaxation=settings.relaxation, edges=edges, device=task.device)
-    supernet.to(task.device).to(memory_format=training.memory_format(supernet))  # type: ignore[call-overload]
-    macs = None if settings.max_macs is None else _costs(settings.max_macs, supernet, mixture, task)
-    return Beginning(supernet.train(), mixture, macs, task.supernet is not None)
+    macs = None
+    if settings.max_macs is not None:
+        macs = _costs(settings.max_macs, supernet.to(task.device), mixture, task)
+    return Beginning(supernet, mixture, macs, task.supernet is not None)
 
 
-def _supernet(parts: int, task: Task) -> nn.Module:
+def ready(supernet: nn.Module, task: Task) -> nn.Module:
+    """The supernet on the task's device, in training mode, its tensors laid out for speed."""
+    moved: nn.Module = supernet.to(task.device).train()
+    moved.to(memory_format=training.memory_format(moved))  # type: ignore[call-overload]
+    return moved
+
+
+def new_supernet(parts: int, task: Task) -> nn.Module:
+    """A fresh supernet by the run's seed, mixed on one of so many parts of the channels; raises UnsupportedError."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(task.entropy("init"))
@@ -109,6 +118,7 @@ def _costs(limit: float, supernet: nn.Module, mixture: Mixture, task: Task) -> t
     shape = (1, *task.space.signature.shape)
     inputs = (torch.zeros(shape, device=task.device),)
     base, costs = option_macs(supernet.eval(), mixture, inputs)
+    supernet.train()
     if base > limit:
         raise SettingsError(
             f"max_macs={limit:g} can't be kept: the supernet with its cheapest options takes {base:,.0f} MACs."
