@@ -6,10 +6,12 @@ options learn or draw; in `Planted` one option on each edge that matters carries
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -310,3 +312,14 @@ def saved(folder: Path, task: Task, mixture: Mixture | None, *, seed: int = 3) -
     path = folder / "supernet.safetensors"
     write_tensors(path, tensors, {} if mixture is None else described(mixture))
     return folder
+
+
+def through_file(step: Step) -> Mapping[str, Any] | None:
+    """The step's state, if it has one, as a file keeps it; asked for at once, as it is that of the moment."""
+    if step.state is None:
+        return None
+    file = io.BytesIO()
+    torch.save(dict(step.state()), file)
+    file.seek(0)
+    found: Mapping[str, Any] = torch.load(file, weights_only=True)
+    return found

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from nascli.engine.task import Probing, Task
 from nascli.engine.writer import Writer
 from nascli.errors import Interrupted
 from search_spaces.nb201 import Nb201Space
-from tests.toy_cells import Cells, cells_task, steps_of
+from tests.toy_cells import Cells, cells_task, steps_of, through_file
 from tests.toy_images import SIGNATURE, same
 
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch": 16, "report_steps": 2}
@@ -62,16 +60,6 @@ def strategy(variant: str) -> Strategy:
 def about(space: str, *, seed: int = 0) -> Task:
     found = replace(cells_task(SPACES[space], seed=seed, train=32), probing=Probing(examples=8))
     return replace(found, objectives=(ACCURACY,))
-
-
-def through_file(step: Step) -> Mapping[str, Any] | None:
-    if step.state is None:
-        return None
-    file = io.BytesIO()
-    torch.save(dict(step.state()), file)
-    file.seek(0)
-    found: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return found
 
 
 Said = tuple[dict[str, float], list[str], list[Any]]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.nn import functional as F
 
 from search_spaces.darts_cells import TABLES, Cells, cells
@@ -12,20 +12,10 @@ from search_spaces.darts_ops import set_drop_path
 from search_spaces.genotype import read
 from search_spaces.space import Signature, Tapped
 from tests.search_spaces.test_genotype import V2
+from tests.toy_nets import stirred
 
 SMALL = Signature("image", (3, 12, 8), 5)
 ODD = Signature("image", (2, 9, 7), 3)
-
-
-def stirred(net: nn.Module, seed: int = 0) -> nn.Module:
-    """The network in double precision, with every tensor as training might leave it."""
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for key, tensor in net.state_dict().items():
-            if tensor.is_floating_point():
-                noise = torch.randn(tensor.shape, generator=rng)
-                tensor.add_(noise.abs() if key.endswith("var") else 0.3 * noise)
-    return net.double().eval()
 
 
 def images(signature: Signature, n: int = 3) -> Tensor:

@@ -5,12 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.nn import functional as F
 
 from search_spaces.cells import Edge, on_paths
 from search_spaces.nb101_net import Cell, Nb101Network, vertex_channels
 from search_spaces.space import Signature
+from tests.toy_nets import stirred
 
 C1, C3, POOL = "conv1x1-bn-relu", "conv3x3-bn-relu", "maxpool3x3"
 IMAGES = Signature("image", (3, 32, 32), 10)
@@ -96,16 +97,6 @@ def reference(x: Tensor, state: dict[str, Tensor], edges: set[Edge], operations:
         return F.max_pool2d(total, 3, 1, 1) if operations[vertex] == POOL else unit(total, state, operation)
 
     return worth(last)
-
-
-def stirred(net: nn.Module) -> nn.Module:
-    rng = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for key, tensor in net.state_dict().items():
-            if tensor.is_floating_point():
-                noise = torch.randn(tensor.shape, generator=rng)
-                tensor.add_(noise.abs() if key.endswith("var") else 0.3 * noise)
-    return net.double().eval()
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -17,6 +17,7 @@ from search_spaces.nb201 import Nb201Space
 from search_spaces.nb201_net import EDGES, OPERATIONS, Cell, PartialCell, Reduction, name, plan
 from search_spaces.partial import passing
 from search_spaces.space import PartialChannels, Signature
+from tests.toy_nets import stirred
 
 SMALL = Nb201Space(Signature("image", (3, 12, 10), 5), channels=4, cells=2)
 TABLE = SMALL.table
@@ -27,17 +28,6 @@ STAGES = [(16, 32), (32, 16), (64, 8)]
 def arch(text: str) -> Architecture:
     short = {"-": "none", "=": "skip_connect", "p": "avg_pool_3x3", "1": "nor_conv_1x1", "3": "nor_conv_3x3"}
     return TABLE.canonical([short[o] for o in text])
-
-
-def stirred(net: nn.Module, seed: int = 0) -> nn.Module:
-    """The network in double precision, with every tensor as training might leave it."""
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for key, tensor in net.state_dict().items():
-            if tensor.is_floating_point():
-                noise = torch.randn(tensor.shape, generator=rng)
-                tensor.add_(noise.abs() if key.endswith("var") else 0.3 * noise)
-    return net.double().eval()
 
 
 def images(space: Nb201Space, n: int = 3) -> Tensor:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +22,7 @@ from nascli.strategies.gradient.rows import Rows
 from search_spaces.darts import DartsSpace
 from search_spaces.nb201 import Nb201Space
 from search_spaces.space import Gates, SearchSpace
-from tests.toy_cells import ANSWER, Cells, Planted, cells_task, finish, mixture_of, saved, steps_of
+from tests.toy_cells import ANSWER, Cells, Planted, cells_task, finish, mixture_of, saved, steps_of, through_file
 from tests.toy_images import SIGNATURE, same
 
 TWO = Cells(("normal", "reduce"))
@@ -55,16 +54,6 @@ ADVERTISED: dict[str, dict[str, Any]] = {
 
 def quick(name: str, **more: Any) -> DartsPT:
     return DartsPT(**{**QUICK, **ADVERTISED[name], **more})
-
-
-def state_of(step: Step) -> Mapping[str, Any]:
-    """The step's state through a file; asked for at once, as a step's state is that of the moment."""
-    assert step.state is not None
-    file = io.BytesIO()
-    torch.save(step.state(), file)
-    file.seek(0)
-    found: Mapping[str, Any] = torch.load(file, weights_only=True)
-    return found
 
 
 @pytest.mark.parametrize("name", ADVERTISED)
@@ -220,7 +209,7 @@ def test_zero_cost_trains_nothing_and_asks_for_the_best_of_its_proposals() -> No
     assert steps[-1].candidates[0].key == min(keys, key=len)
     assert steps[-1].candidates[0].tensors is None and steps[-1].candidates[0].tag == ""
     fresh = task.space.supernet().state_dict().keys()
-    state = state_of(steps[-1])
+    state = through_file(steps[-1])
     assert state["model"].keys() == fresh and "searched" not in state["notes"]
     single = finish(replace(settings, order="forward"), task)
     assert [len(s.candidates) for s in single if s.proxy] == [1]
@@ -260,7 +249,7 @@ def test_interrupted_anywhere_it_goes_on_and_measures_nothing_twice(
     settings, task = quick(name), cells_task(space)
     whole: list[tuple[Step, Mapping[str, Any] | None, int]] = []
     for step in steps_of(settings, task):
-        whole.append((step, None if step.state is None else state_of(step), measured))
+        whole.append((step, through_file(step), measured))
     end, total = whole[-1], measured
     for number, (_, state, so_far) in enumerate(whole[:-1], 1):
         if state is None or number % 3:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import io
 import tomllib
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,7 +20,7 @@ from nascli.strategies.gradient.relaxed import Relaxed
 from nascli.strategies.gradient.rows import Rows
 from nascli.strategies.gradient.schedule import Stage
 from search_spaces.nb201 import Nb201Space
-from tests.toy_cells import Cells, cells_task, finish, saved, steps_of
+from tests.toy_cells import Cells, cells_task, finish, saved, steps_of, through_file
 from tests.toy_images import SIGNATURE
 
 NB201 = Nb201Space(SIGNATURE, channels=4, cells=1)
@@ -130,7 +128,7 @@ def test_the_searched_supernet_is_kept_as_it_was_before_the_decisions() -> None:
     states = [s.state() for s in steps_of(DartsPT(tune_epochs=1.0, **QUICK), cells_task()) if s.state is not None]
     first = next(s for s in states if "searched" in s["notes"])
     kept = states[-1]["notes"]["searched"]
-    assert set(kept) == {"tensors", "alpha"} and set(kept["tensors"]) == set(first["model"])
+    assert set(kept) == {"tensors", "alpha", "parts"} and set(kept["tensors"]) == set(first["model"])
     assert all(torch.equal(kept["tensors"][k], first["model"][k]) for k in first["model"])
     assert any(not torch.equal(kept["tensors"][k], states[-1]["model"][k]) for k in first["model"])
     assert kept["alpha"]["normal.node2.from0"] == first["mixture"]["logits"][0].tolist()
@@ -195,12 +193,3 @@ def test_stages_are_trained_then_decided_and_survive_interruptions() -> None:
         assert rest[-1].candidates[0].key == whole[-1].candidates[0].key
         if "turn" not in step.metrics:
             assert len(rest) == len(whole) - number
-
-
-def through_file(step: Step) -> Mapping[str, Any]:
-    assert step.state is not None
-    file = io.BytesIO()
-    torch.save(step.state(), file)
-    file.seek(0)
-    found: Mapping[str, Any] = torch.load(file, weights_only=True)
-    return found
