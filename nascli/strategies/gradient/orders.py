@@ -23,7 +23,7 @@ Order = Literal[
     "global-edge-iter",
     "global-edge-once",
 ]
-"""Global orders measure all open edges: by the option missed most or by the mean, at every decision or once."""
+"""Global orders put all open edges in order, by the option missed most or by the mean, at every decision or once."""
 Option = tuple[str, int]
 """A choice and the position of one of its options."""
 Choosing = Generator[Step, Sequence[Trial], Option]
@@ -67,25 +67,19 @@ def cases_of(loop: Loop, name: str) -> list[Option]:
 def _global(
     loop: Loop, meter: Meter, names: Sequence[str], order: Order, *, stream: str, renormalise: bool
 ) -> Choosing:
-    cases = [case for name in names for case in cases_of(loop, name)]
-    once = order.endswith("once")
     lane = stream.rpartition("/")[2]
-    kept: dict[str, list[float]] = loop.notes.setdefault("once", {})
-    if not once or lane not in kept:
+    kept: dict[str, list[str]] = loop.notes.setdefault("once", {})
+    by_mean = order.startswith("global-edge")
+    if not (order.endswith("once") and lane in kept):
+        cases = [case for name in names for case in cases_of(loop, name)]
         left = yield from qualities(loop, meter, cases, renormalise=renormalise)
-        if once:
-            # Measured before the first decision, with all rows of the lane still open.
-            kept[lane] = left
-            loop.notes[f"cases/{lane}"] = [f"{n}={o}" for n, o in cases]
-    else:
-        known = dict(zip(loop.notes[f"cases/{lane}"], kept[lane], strict=True))
-        left = [known[f"{n}={o}"] for n, o in cases]
-    found = dict(zip(cases, left, strict=True))
-    if "edge" not in order:
-        return _missed(found)
-    means = {name: fmean(v for (n, _), v in found.items() if n == name) for name in names}
-    edge = min(names, key=means.__getitem__)
-    return _missed({case: value for case, value in found.items() if case[0] == edge})
+        of_edge = {name: [v for (n, _), v in zip(cases, left, strict=True) if n == name] for name in names}
+        kept[lane] = sorted(names, key=lambda n: fmean(of_edge[n]) if by_mean else min(of_edge[n]))
+    # Measured once, edges stay in their order; what is decided on each is measured when its turn has come.
+    edge = next(name for name in kept[lane] if name in names)
+    cases = cases_of(loop, edge)
+    left = yield from qualities(loop, meter, cases, renormalise=renormalise)
+    return _missed(dict(zip(cases, left, strict=True)))
 
 
 def _missed(left: dict[Option, float]) -> Option:

@@ -18,7 +18,7 @@ def beta_decay(logits: Tensor, valid: Tensor) -> Tensor:
 
 
 def anchor(logits: Tensor, valid: Tensor) -> Tensor:
-    """The mean over the rows of KL(Dirichlet(elu(x) + 1) || Dirichlet(1)) [], 0 where all logits are 0.
+    """The sum over the rows of KL(Dirichlet(elu(x) + 1) || Dirichlet(1)) [], 0 where all logits are 0.
 
     KL = lnG(sum b) - sum lnG(b) - lnG(n) + sum (b - 1) (psi(b) - psi(sum b)), with G the gamma function.
     """
@@ -27,4 +27,4 @@ def anchor(logits: Tensor, valid: Tensor) -> Tensor:
     count = valid.sum(-1).to(beta.dtype)
     spread = ((beta - 1) * (beta.digamma() - total.digamma()[:, None])).sum(-1)
     divergence = total.lgamma() - beta.lgamma().sum(-1) - torch.lgamma(count) + spread
-    return divergence.mean()
+    return divergence.sum()

@@ -84,6 +84,10 @@ class Relaxed(ABC):
             raise ValueError(f"anchor={self.anchor!r} is of Dirichlet distributions; give relaxation='dirichlet'")
         if self.max_macs is not None and self.bilevel.name != "lv-hba":
             raise ValueError(f"max_macs={self.max_macs:g} is kept by one method only; give bilevel.name='lv-hba'")
+        if self.max_macs is not None and self.alpha == "fixed":
+            raise ValueError(
+                f"max_macs={self.max_macs:g} can't be kept by mixtures that stay even; give alpha='learnt'"
+            )
 
     # -- what differs ------------------------------------------------------------------------------------------------
 

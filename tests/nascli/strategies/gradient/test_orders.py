@@ -99,6 +99,9 @@ def test_each_order_decides_what_it_should(order: str, edges: list[str]) -> None
     if order.endswith("iter"):
         # All open edges again before each decision: the first is measured once, the last five times.
         assert [counts[edge, 1] for edge in edges] == [1, 2, 3, 4, 5]
+    elif order.endswith("once"):
+        # All once for the order, and each edge again when its turn comes; the first one's turn is at once.
+        assert [counts[edge, 1] for edge in edges] == [1, 2, 2, 2, 2]
     else:
         assert set(counts.values()) == {1} and len(counts) == 15
     assert not any(option == 0 for _, option in counts)
@@ -113,7 +116,7 @@ def test_random_order_follows_the_seed() -> None:
     assert orders[0] != [name for name, _ in sequence("random", lane="1")[0]]
 
 
-def test_once_orders_measure_before_the_first_decision_and_iterated_ones_after_each() -> None:
+def test_once_fixes_the_order_of_edges_and_not_what_is_decided_on_them() -> None:
     found = {}
     for order in ("global-op-once", "global-op-iter"):
         loop = loop_on()
@@ -129,7 +132,7 @@ def test_once_orders_measure_before_the_first_decision_and_iterated_ones_after_e
             loop.mixture.decide(*chosen)
             loop.notes["measured"] = {}
         found[order] = chosen
-    assert found == {"global-op-once": (A, 1), "global-op-iter": (C, 1)}
+    assert found == {"global-op-once": (A, 3), "global-op-iter": (C, 1)}
 
 
 def test_lanes_are_measured_apart() -> None:
