@@ -29,10 +29,16 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 def unit(
     inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: Activation = "relu"
 ) -> nn.Sequential:
-    """A plain unit of standard layers: conv, bn, and act unless that is "none"."""
-    layers = OrderedDict[str, nn.Module](
-        conv=conv(inputs, outputs, kernel, stride=stride, groups=groups, bias=False), bn=nn.BatchNorm2d(outputs)
-    )
+    """A plain unit of standard layers: conv, bn, and act unless that is "none".
+
+    Before a strided 1x1 convolution there is a layer that picks the pixels: see `ElasticConv2d`.
+    """
+    layers = OrderedDict[str, nn.Module]()
+    if kernel == 1 and stride > 1:
+        layers["pick"] = nn.AvgPool2d(1, stride)
+        stride = 1
+    layers["conv"] = conv(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
+    layers["bn"] = nn.BatchNorm2d(outputs)
     if act != "none":
         layers["act"] = _LAYERS[act]()
     return nn.Sequential(layers)

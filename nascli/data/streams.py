@@ -105,11 +105,9 @@ class Images:
                 flips = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
                 columns = torch.where(flips[:, None], columns.flip(1), columns)
             which = torch.arange(count, device=images.device)[:, None, None]
-            return (
-                padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
-                .permute(0, 3, 1, 2)
-                .contiguous()
-            )
+            cropped = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+            # Of one channel, images lie both ways at once; through `view` their strides say channels first.
+            return cropped.contiguous().view(count, -1).view(images.shape)
         if self.mirror:
             flips = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
             return torch.where(flips[:, None, None, None], images.flip(3), images)

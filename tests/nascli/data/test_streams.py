@@ -166,3 +166,11 @@ def test_concatenated_keeps_the_order():
     pixels, labels = concatenated([numbered(3), numbered(2)])
     assert pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 0, 1]
     assert labels.tolist() == [0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_altered_images_say_that_channels_come_first(channels):
+    pixels = np.zeros((4, channels, 6, 5), np.uint8)
+    data = images((pixels, np.arange(4) % 2), (pixels, np.arange(4) % 2), classes=2, val=1, pad=1, mirror=True)
+    batch = next(data.train.batches(3, rng=np.random.default_rng(0)))
+    assert batch.inputs[0].stride() == (channels * 30, 30, 5, 1)
