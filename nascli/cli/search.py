@@ -88,7 +88,8 @@ def complete(layers: Layers) -> Layers:
     """What a search needs and nobody gave: two objectives, and a budget, without which evolution would not end."""
     if not layers.values.get("objectives"):
         layers.put("objectives", ["accuracy", "macs"], origin="default")
-    if not layers.values.get("budget"):
+    # Relaxed searches end by themselves, with one network.
+    if not layers.values.get("budget") and layers.values.get("strategy", {}).get("name") not in relaxed.SELECT.values():
         layers.put("budget.evaluations", 300, origin="default")
     return layers
 

@@ -116,3 +116,9 @@ def test_other_strategies_leave_none_of_this(nascli: Nascli, tmp_path: Path) -> 
     )
     assert left.code == 0 and "genotype" not in left.err
     assert not list((tmp_path / "a").glob("genotype*")) and not (tmp_path / "a" / "supernet.safetensors").exists()
+
+
+def test_a_dry_run_promises_no_time_that_it_does_not_know(nascli: Nascli) -> None:
+    left = nascli("search", *CELLS, *DATA, *SHORT, "--strategy", "darts", "--dry-run", "--json")
+    found = json.loads(left.out)["data"]
+    assert found["seconds_estimated"] is None and "evaluations" not in found["settings"]["budget"]
