@@ -121,11 +121,17 @@ def assemble(network: Network, task: Task, *, again: int = 0) -> nn.Module:
 @lru_cache(maxsize=1)
 def supernet(space: SearchSpace, path: Path, device: str) -> nn.Module:
     """The space's supernet with a checkpoint's weights; read once a process. Raises DataError if they don't fit."""
+    model = space.supernet()
+    fill(model, space, path)
+    return model.to(device).eval()
+
+
+def fill(model: nn.Module, space: SearchSpace, path: Path) -> Path:
+    """The file whose weights the space's supernet now has: `path`, or in a run. Raises DataError if they don't fit."""
     file = path / "supernet.safetensors" if path.is_dir() else path
     if path.is_dir() and not file.exists():
         raise DataError(f"{path} holds no trained supernet (supernet.safetensors); train one with nascli train.")
     tensors = checkpoints.read_tensors(file)
-    model = space.supernet()
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
@@ -135,7 +141,7 @@ def supernet(space: SearchSpace, path: Path, device: str) -> nn.Module:
             f"{file} is no supernet of this {space.table.name!r} space ({detail[:160]}); "
             "search with the space settings it was trained with, or train another."
         ) from None
-    return model.to(device).eval()
+    return file
 
 
 def measure(network: Network, task: Task) -> Trial:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nascli import training
-from nascli.engine.checkpoints import read_tensors
+from nascli.engine.evaluate import fill
 from nascli.engine.files import read_json
 from nascli.engine.task import Task
 from nascli.errors import DataError, SettingsError, UnsupportedError
@@ -50,7 +50,7 @@ def beginning(settings: Relaxed, task: Task) -> Beginning:
     logits = _noise(rng, rows.valid.shape, scale) * rows.valid
     edges = _noise(rng, (len(rows.names),), scale) if settings.edge_weights == "learnt" else None
     if task.supernet is not None:
-        logits, edges = _load(supernet, rows, task, logits=logits, edges=edges)
+        logits, edges = _load(task.supernet, supernet, rows, task, logits=logits, edges=edges)
     mixture = Mixture(rows, logits, relaxation=settings.relaxation, edges=edges, device=task.device)
     macs = None
     if settings.max_macs is not None:
@@ -83,23 +83,10 @@ def new_supernet(parts: int, task: Task) -> nn.Module:
 
 
 def _load(
-    supernet: nn.Module, rows: Rows, task: Task, *, logits: Tensor, edges: Tensor | None
+    path: Path, supernet: nn.Module, rows: Rows, task: Task, *, logits: Tensor, edges: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Put the saved weights into the supernet; the saved logits, or even ones if the file has none."""
-    path = Path(str(task.supernet))
-    file = path / "supernet.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(f"{path} holds no trained supernet (supernet.safetensors); train one, or leave --supernet out.")
-    tensors = read_tensors(file)
-    try:
-        supernet.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        detail = lines[min(1, len(lines) - 1)].strip()[:160].rstrip(".")
-        raise DataError(
-            f"{file} is no supernet of this {task.space.table.name!r} space ({detail}); give the space settings and "
-            "the strategy.partial_channels that it was trained with."
-        ) from None
+    file = fill(supernet, task.space, path)
     beside = file.with_suffix(".json")
     saved: Any = read_json(beside) if beside.is_file() else {}
     alpha = saved.get("alpha") if isinstance(saved, dict) else None
