@@ -36,11 +36,11 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "darts-pt": "nascli.strategies.gradient.darts_pt:DartsPT",
     },
     "recipe": {
-        "single-path": "nascli.strategies.supernet:SinglePath",
-        "sandwich": "nascli.strategies.supernet:Sandwich",
-        "progressive": "nascli.strategies.supernet:Progressive",
-        "plain": "nascli.strategies.plain:Plain",
-        "cells": "nascli.strategies.cells:Cells",
+        "single-path": "nascli.recipes.supernet:SinglePath",
+        "sandwich": "nascli.recipes.supernet:Sandwich",
+        "progressive": "nascli.recipes.supernet:Progressive",
+        "plain": "nascli.recipes.plain:Plain",
+        "cells": "nascli.recipes.cells:Cells",
     },
     "data": {
         "digits": "nascli.data.builtin:Digits",

@@ -25,12 +25,13 @@ LAYERS: Sequence[tuple[int, str, Sequence[str]]] = (
     (2, "nascli.training", (*LEAVES, "nascli.errors")),
     (3, "nascli.engine", (*LEAVES, "nascli", "nascli.errors", "nascli.plugins", "nascli.settings", "nascli.data.*",
                           "nascli.training")),
-    (4, "nascli.strategies", (*LEAVES, "nascli.errors", "nascli.training", "nascli.engine.*")),
-    (4, "nascli.compressors", (*LEAVES, "nascli.errors", "nascli.training", "nascli.engine.*")),
-    (4, "nascli.report", (*LEAVES, "nascli.errors", "nascli.training", "nascli.engine.*")),
-    (5, "nascli.cli", ("nascli", "nascli.errors", "nascli.plugins", "nascli.settings", "nascli.engine.*",
+    (4, "nascli.recipes", (*LEAVES, "nascli.errors", "nascli.training", "nascli.engine.*")),
+    (5, "nascli.strategies", (*LEAVES, "nascli.errors", "nascli.training", "nascli.engine.*", "nascli.recipes.*")),
+    (5, "nascli.compressors", (*LEAVES, "nascli.errors", "nascli.training", "nascli.engine.*", "nascli.recipes.*")),
+    (5, "nascli.report", (*LEAVES, "nascli.errors", "nascli.training", "nascli.engine.*")),
+    (6, "nascli.cli", ("nascli", "nascli.errors", "nascli.plugins", "nascli.settings", "nascli.engine.*",
                        "search_spaces", "predictors")),
-    (6, "nascli.__main__", ("nascli.cli.app",)),
+    (7, "nascli.__main__", ("nascli.cli.app",)),
 )  # fmt: skip
 
 

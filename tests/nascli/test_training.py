@@ -324,7 +324,7 @@ TRAINED = """
 import torch
 from torch import nn
 from nascli import training
-from nascli.strategies.session import Session
+from nascli.recipes.session import Session
 net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 32, 1, 2, bias=False))
 net.to(memory_format=training.memory_format(net))
 for _ in range(200):

@@ -19,15 +19,15 @@ from nascli import training
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import UnsupportedError
+from nascli.recipes.randomness import generators, seeded
+from nascli.recipes.session import REPORT_S, at_rest
+from nascli.recipes.stream import Stream
 from nascli.strategies.gradient import penalties
 from nascli.strategies.gradient.bilevel.problem import Loss, Pace, Tensors
 from nascli.strategies.gradient.mixture import Moment
 from nascli.strategies.gradient.schedule import Stage
 from nascli.strategies.gradient.start import beginning, described, new_supernet, ready
 from nascli.strategies.gradient.watch import Upper, Watch
-from nascli.strategies.randomness import generators, seeded
-from nascli.strategies.session import REPORT_S, at_rest
-from nascli.strategies.stream import Stream
 from search_spaces.space import Batch, Gates
 
 if TYPE_CHECKING:

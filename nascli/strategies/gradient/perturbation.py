@@ -16,9 +16,9 @@ from nascli.engine import scores
 from nascli.engine.probing import batches
 from nascli.engine.protocol import Step, Trial
 from nascli.errors import SettingsError
+from nascli.recipes.randomness import generators, seeded
 from nascli.strategies.gradient.gated_net import GatedNet
 from nascli.strategies.gradient.loop import Loop
-from nascli.strategies.randomness import generators, seeded
 from predictors import ScoreError
 from predictors.probe import Probe
 from search_spaces.space import Gates

@@ -13,6 +13,8 @@ from nascli.engine.network import Network
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import UnsupportedError
+from nascli.recipes.randomness import generators, seeded
+from nascli.recipes.supernet import cut
 from nascli.strategies.gradient.bilevel.methods import Bilevel
 from nascli.strategies.gradient.bilevel.problem import Optimisers
 from nascli.strategies.gradient.loop import Loop
@@ -20,8 +22,6 @@ from nascli.strategies.gradient.mixture import Relaxation
 from nascli.strategies.gradient.rows import Rows
 from nascli.strategies.gradient.schedule import Stage, cosine
 from nascli.strategies.gradient.watch import EarlyStop
-from nascli.strategies.randomness import generators, seeded
-from nascli.strategies.supernet import cut
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from nascli.engine.evaluate import measure
 from nascli.engine.network import Network
 from nascli.errors import DataError, UnsupportedError
-from nascli.strategies.plain import Plain
+from nascli.recipes.plain import Plain
 from search_spaces import ArchitectureError
 from tests.toy_images import RESNET, Single, corners, image_task, same
 

@@ -14,8 +14,8 @@ from nascli import settings
 from nascli.engine.evaluate import measure
 from nascli.engine.network import Network
 from nascli.errors import SettingsError, UnsupportedError
-from nascli.strategies.cells import Cells, cut_out
-from nascli.strategies.schedule import Span
+from nascli.recipes.cells import Cells, cut_out
+from nascli.recipes.schedule import Span
 from search_spaces import Architecture
 from search_spaces.darts import DartsSpace
 from search_spaces.darts_ops import DropPath

@@ -12,8 +12,8 @@ from nascli.engine.evaluate import assemble
 from nascli.engine.network import Network
 from nascli.engine.protocol import Step, Trial
 from nascli.engine.task import Task
-from nascli.strategies.one_network import OneNetwork
-from nascli.strategies.session import Moment, Session, at_rest
+from nascli.recipes.one_network import OneNetwork
+from nascli.recipes.session import Moment, Session, at_rest
 from search_spaces.space import Batch
 
 

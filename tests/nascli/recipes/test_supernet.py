@@ -12,9 +12,9 @@ from nascli.engine.evaluate import measure
 from nascli.engine.network import Network
 from nascli.engine.protocol import Step
 from nascli.errors import UnsupportedError
-from nascli.strategies.schedule import Recipe
-from nascli.strategies.session import Session
-from nascli.strategies.supernet import Progressive, Sandwich, SinglePath, cut
+from nascli.recipes.schedule import Recipe
+from nascli.recipes.session import Session
+from nascli.recipes.supernet import Progressive, Sandwich, SinglePath, cut
 from search_spaces import Architecture, ChoiceTable
 from search_spaces.gated import one_hot
 from search_spaces.space import SearchSpace, Signature

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nascli.strategies.randomness import generators, seeded
+from nascli.recipes.randomness import generators, seeded
 
 
 def test_the_cpus_generator_is_seeded_and_given_back() -> None:

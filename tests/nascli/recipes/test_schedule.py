@@ -4,8 +4,8 @@ import pytest
 
 from nascli import settings
 from nascli.errors import SettingsError
-from nascli.strategies.plain import Plain
-from nascli.strategies.schedule import Recipe, Span
+from nascli.recipes.plain import Plain
+from nascli.recipes.schedule import Recipe, Span
 
 WHOLE = Span()
 

@@ -21,8 +21,8 @@ from nascli.engine.network import Network
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import UnsupportedError
-from nascli.strategies.schedule import Recipe, Span
-from nascli.strategies.session import Moment, Session
+from nascli.recipes.schedule import Recipe, Span
+from nascli.recipes.session import Moment, Session
 from search_spaces import Architecture, ChoiceTable
 from search_spaces.errors import SpaceError
 from search_spaces.gated import one_hot

@@ -12,9 +12,9 @@ from nascli.data import Data
 from nascli.engine.protocol import Step
 from nascli.engine.task import Task
 from nascli.errors import DataError, UnsupportedError
-from nascli.strategies.plain import Plain
-from nascli.strategies.schedule import Recipe, Span
-from nascli.strategies.session import Losses, Moment, Session, at_rest
+from nascli.recipes.plain import Plain
+from nascli.recipes.schedule import Recipe, Span
+from nascli.recipes.session import Losses, Moment, Session, at_rest
 from nascli.training import DivergedError
 from search_spaces.space import Batch
 from tests.toy_images import Single, corners, image_task, same
@@ -124,7 +124,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("nascli.strategies.session.time", self)
+        monkeypatch.setattr("nascli.recipes.session.time", self)
 
     def perf_counter(self) -> float:
         return self.now

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from nascli.errors import DataError, UnsupportedError
-from nascli.strategies.cells import Cells
-from nascli.strategies.one_network import OneNetwork
-from nascli.strategies.plain import Plain
+from nascli.recipes.cells import Cells
+from nascli.recipes.one_network import OneNetwork
+from nascli.recipes.plain import Plain
 from search_spaces import ArchitectureError
 from tests.toy_images import RESNET, image_task
 

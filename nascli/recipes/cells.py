@@ -23,8 +23,8 @@ from nascli.engine.network import Network
 from nascli.engine.protocol import Step, Trial
 from nascli.engine.task import Task
 from nascli.errors import UnsupportedError
-from nascli.strategies.one_network import OneNetwork
-from nascli.strategies.session import Moment, Session, at_rest
+from nascli.recipes.one_network import OneNetwork
+from nascli.recipes.session import Moment, Session, at_rest
 from search_spaces.darts_ops import set_drop_path
 from search_spaces.space import Batch, Tapped
 

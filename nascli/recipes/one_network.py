@@ -16,7 +16,7 @@ from nascli.engine.network import Network
 from nascli.engine.protocol import Search, Step, Trial
 from nascli.engine.task import Task
 from nascli.errors import DataError, UnsupportedError
-from nascli.strategies.schedule import Recipe
+from nascli.recipes.schedule import Recipe
 from search_spaces import Architecture
 
 

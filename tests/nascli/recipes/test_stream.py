@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nascli.errors import DataError
-from nascli.strategies.stream import Stream
+from nascli.recipes.stream import Stream
 from tests.toy_cells import cells_task
 from tests.toy_images import corners, same
 

@@ -18,9 +18,9 @@ from nascli import training
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import DataError, UnsupportedError
-from nascli.strategies.randomness import generators, seeded
-from nascli.strategies.schedule import Recipe, Span
-from nascli.strategies.stream import Stream
+from nascli.recipes.randomness import generators, seeded
+from nascli.recipes.schedule import Recipe, Span
+from nascli.recipes.stream import Stream
 from search_spaces.space import Batch
 
 REPORT_S = 2.0
