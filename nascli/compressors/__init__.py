@@ -1,0 +1,1 @@
+"""Ways to make a given network smaller: each is a frozen dataclass with one coroutine, `compress(...)`."""
