@@ -30,7 +30,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(ABC):
+class Schedule:
     """What all ways of training have in common: budget, batches, optimiser."""
 
     epochs: float = 30.0
@@ -65,10 +65,6 @@ class Recipe(ABC):
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay={self.weight_decay!r} must not be negative")
 
-    @abstractmethod
-    def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
-        """See `Strategy.search`."""
-
     def optimiser(self, model: nn.Module) -> Optimizer:
         """What makes the steps: SGD with Nesterov's momentum of 0.9; vectors do not decay."""
         return training.sgd(model, lr=self.lr, weight_decay=self.weight_decay)
@@ -90,3 +86,12 @@ class Recipe(ABC):
         if local < self.ramp:
             return peak * (0.1 + 0.9 * local / self.ramp)
         return peak * 0.5 * (1 + math.cos(math.pi * (local - self.ramp) / (1 - self.ramp)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Schedule, ABC):
+    """A way of training that is a strategy: it ends by proposing what it has trained."""
+
+    @abstractmethod
+    def search(self, task: Task, state: Mapping[str, Any] | None = None) -> Search:
+        """See `Strategy.search`."""

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from nascli import training
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import DataError, UnsupportedError
 from nascli.recipes.randomness import generators, seeded
-from nascli.recipes.schedule import Recipe, Span
+from nascli.recipes.schedule import Schedule, Span
 from nascli.recipes.stream import Stream
 from search_spaces.space import Batch
 
@@ -39,22 +40,22 @@ class Moment:
 Losses = Callable[[Batch, Moment], Iterable[Tensor]]
 """What to learn from a batch: one loss [] a network; each is differentiated before the next is asked for."""
 
+After = Callable[[Moment], None]
+"""What is done to the model after an optimiser step; the moment's step counts those made."""
+
 
 class Session:
     """A model, its optimiser, and how far they have come; `notes` are the recipe's own and saved with the state."""
 
-    def __init__(self, recipe: Recipe, task: Task, *, model: nn.Module, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, recipe: Schedule, task: Task, *, model: nn.Module, state: Mapping[str, Any] | None = None) -> None:
         if task.data is None:
             raise UnsupportedError("Training needs data; give --data NAME.")
         self._recipe, self._task, self._examples = recipe, task, task.data.train
         if not len(self._examples):
             raise DataError("There are no training examples; give data with at least one.")
-        self.model = model.to(task.device)
-        self.model.to(memory_format=training.memory_format(model))  # type: ignore[call-overload]
-        self.model.train()
         self.notes: dict[str, Any] = {}
         self._step, self._elapsed_s = 0, 0.0
-        self.restart()
+        self.exchange(model)
         if state is not None:
             self.model.load_state_dict(state["model"])
             # The optimiser would otherwise work on the state's own tensors.
@@ -78,10 +79,20 @@ class Session:
         """Forget the optimiser's momentum, because the weights have changed their meaning."""
         self._optimiser = self._recipe.optimiser(self.model)
 
-    def run(self, losses: Losses, span: Span = Span()) -> Search:
-        """Steps that report and offer the state, until this part of the budget is spent. Raises DivergedError."""
+    def exchange(self, model: nn.Module) -> None:
+        """Go on with another model, from the same place in the budget and in the data; momentum is forgotten."""
+        self.model = model.to(self._task.device)
+        self.model.to(memory_format=training.memory_format(model))  # type: ignore[call-overload]
+        self.model.train()
+        self.restart()
+
+    def run(self, losses: Losses, span: Span = Span(), *, after: After | None = None) -> Search:
+        """Steps that report and offer the state, until this part of the budget is spent. Raises DivergedError.
+
+        `after` is called after every optimiser step, with the learning rate still set.
+        """
         while self.spent < span.end:
-            metrics = self._advance(losses, span)
+            metrics = self._advance(losses, span, after)
             yield Step(metrics=metrics, state=self.state)
 
     def state(self) -> dict[str, Any]:
@@ -89,7 +100,12 @@ class Session:
         parts = {"model": self.model.state_dict(), "optimizer": self._optimiser.state_dict(), "notes": self.notes}
         return {**at_rest(parts), "step": self._step, "elapsed_s": self._elapsed_s}
 
-    def _advance(self, losses: Losses, span: Span) -> dict[str, float]:
+    @property
+    def optimiser(self) -> Optimizer:
+        """What makes the steps of the present model."""
+        return self._optimiser
+
+    def _advance(self, losses: Losses, span: Span, after: After | None) -> dict[str, float]:
         """Train until a report is due; the report."""
         recipe, task, first, before = self._recipe, self._task, self._step, self._elapsed_s
         started = time.perf_counter()
@@ -108,6 +124,8 @@ class Session:
                 # Added up on the device: to read a loss would wait for the step to end.
                 total += recipe.step(self._optimiser, found)
                 self._step += 1
+                if after is not None:
+                    after(Moment(self._step, self.spent))
                 examples += len(batch.inputs[0])
                 self._elapsed_s = before + time.perf_counter() - started
                 late = self._elapsed_s - before >= REPORT_S
