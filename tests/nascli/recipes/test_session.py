@@ -234,3 +234,34 @@ def test_at_rest_copies_what_is_nested() -> None:
     copied = at_rest({"a": [tensor, (1, None)], "b": "text"})
     assert copied["a"][0] is not tensor and not copied["a"][0].requires_grad
     assert copied["a"][1] == [1, None] and copied["b"] == "text"
+
+
+def test_something_is_done_after_each_step_and_counted() -> None:
+    trained = session(Plain(steps=3, batch=24, report_steps=2))
+    seen: list[tuple[int, float, float]] = []
+
+    def after(at: Moment) -> None:
+        with torch.no_grad():
+            for parameter in trained.model.parameters():
+                parameter.zero_()
+        seen.append((at.step, at.spent, trained.optimiser.param_groups[0]["lr"]))
+
+    steps = list(trained.run(learning(trained), after=after))
+    assert [s for s, _, _ in seen] == [1, 2, 3] and [round(spent * 3) for _, spent, _ in seen] == [1, 2, 3]
+    assert seen[-1][2] == steps[-1].metrics["lr"]  # the rate of the step that was made, not of the next
+    assert all(not p.any() for p in trained.model.parameters())
+
+
+def test_another_model_goes_on_where_the_last_one_stood() -> None:
+    task = image_task(Single())
+    trained = session(Plain(steps=6, batch=24, report_steps=1), task)
+    seen: list[Moment] = []
+    list(trained.run(learning(trained, seen), Span(0.0, 0.5)))
+    before = trained.optimiser
+    other = task.space.build(task.space.table.largest).eval()
+    trained.exchange(other)
+    assert trained.model is other and other.training and trained.optimiser is not before
+    assert not trained.optimiser.state
+    list(trained.run(learning(trained, seen), Span(0.5, 1.0)))
+    assert [m.step for m in seen] == list(range(6))
+    assert same(trained.state()["model"], other.state_dict())
