@@ -57,6 +57,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "params": "nascli.engine.objectives:PARAMS",
         "size_bytes": "nascli.engine.objectives:SIZE_BYTES",
         "latency_ms": "nascli.engine.objectives:LATENCY_MS",
+        "nonzero": "nascli.engine.objectives:NONZERO",
     },
     "latency": {
         "measured": "predictors.latency:Measured",
@@ -94,6 +95,10 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "tcet": "predictors.tcet:TCet",
         "parzc": "predictors.parzc:ParZC",
         "parzc_free": "predictors.parzc:ParZCFree",
+    },
+    "compressor": {},
+    "sweep": {
+        "sweep": "nascli.compressors.sweep:Sweep",
     },
     "edit": {},
 }

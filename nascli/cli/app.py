@@ -11,7 +11,22 @@ import typer
 from typer.exceptions import TyperException
 
 from nascli import __version__
-from nascli.cli import config, console, doctor, draw, export, log, plugins, resume, runs, score, search, spaces, train
+from nascli.cli import (
+    compress,
+    config,
+    console,
+    doctor,
+    draw,
+    export,
+    log,
+    plugins,
+    resume,
+    runs,
+    score,
+    search,
+    spaces,
+    train,
+)
 from nascli.errors import Interrupted, NascliError
 from predictors import ScoreError
 from search_spaces import ArchitectureError, SpaceError
@@ -43,6 +58,7 @@ def root(
 app.command()(train.train)
 app.command()(search.search)
 app.command()(score.score)
+app.command()(compress.compress)
 app.command()(resume.resume)
 app.command()(export.export)
 app.command()(draw.draw)

@@ -61,4 +61,5 @@ def _task(run: Run) -> Task:
     if run.settings["space"].get("signature", {}).get("kind") == "image":
         # The shape of an image is all that exporting needs; the data may be on another machine.
         layers.values.pop("data", None)
-    return plan.prepare(layers, kind="recipe" if run.header["command"] == "train" else "strategy").task
+    kind = {"train": "recipe", "compress": "sweep"}.get(run.header["command"], "strategy")
+    return plan.prepare(layers, kind=kind).task

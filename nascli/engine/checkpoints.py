@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from nascli.engine.files import read_json, replacing, write_json
 from nascli.errors import DataError, VerifyError
@@ -73,6 +73,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     return _plain_names(_tensors(_weights(found), path))
+
+
+def read_for(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a file that are all of the model's, and no others; the model is filled with them.
+
+    Statistics that old checkpoints lack (how many batches BatchNorm has seen) are the model's own. Raises DataError
+    naming the first tensor that does not fit, and as `read_tensors`.
+    """
+    tensors = read_tensors(path)
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        reason = _mismatch(tensors, model.state_dict()) or " ".join(str(error).split())[:160].rstrip(".")
+        raise DataError(f"{path} holds no weights of this network: {reason}.") from None
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
@@ -157,6 +172,18 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _mismatch(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """What is wrong with the first tensor that does not fit, in the model's order; "" if it is none of these."""
+    for name, tensor in expected.items():
+        if name not in found and not name.endswith("num_batches_tracked"):
+            other = next((n for n in found if n not in expected), None)
+            return f"it has no {name!r}" + (f", but {other!r}, which the network has not" if other else "")
+        if name in found and found[name].shape != tensor.shape:
+            shapes = [list(t.shape) for t in (found[name], tensor)]
+            return f"its {name!r} is {shapes[0]}, and the network's is {shapes[1]}"
+    return next((f"it has {name!r}, which the network has not" for name in found if name not in expected), "")
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

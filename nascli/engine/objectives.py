@@ -81,6 +81,11 @@ def size_bytes(subject: Subject, task: Task) -> float:
     return float(subject.cost.size_bytes)
 
 
+def nonzero(subject: Subject, task: Task) -> float:
+    """Trainable numbers that are not zero: what is left of them where pruning leaves zeros behind."""
+    return float(sum(int(p.count_nonzero()) for p in subject.structure.parameters()))
+
+
 def latency_ms(subject: Subject, task: Task) -> Mapping[str, float]:
     """Milliseconds of a forward pass of one example, by the run's latency model; with its spread where measured."""
     if task.latency is None:
@@ -116,6 +121,7 @@ LOSS = Objective("loss", "min", "nats", 2, loss)
 MACS = Objective("macs", "min", "MACs", 0, macs)
 PARAMS = Objective("params", "min", "parameters", 0, params)
 SIZE_BYTES = Objective("size_bytes", "min", "bytes", 0, size_bytes)
+NONZERO = Objective("nonzero", "min", "parameters", 0, nonzero)
 LATENCY_MS = Objective("latency_ms", "min", "ms", 1, latency_ms)
 
 _SPEC = re.compile(r"(?P<name>[^<>=]+?)(?::(?P<goal>min|max))?\s*(?:(?P<sign><=|>=)\s*(?P<limit>[^<>=]+))?$")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Plan:
     """How proxies look at networks: examples, repeats."""
     proxy: Values = field(default_factory=dict)
     """By a proxy's name, its settings."""
+    compressor: Values = field(default_factory=dict)
+    """By a compressor's name, its settings."""
     supernet: str = ""
     seed: int = 0
     device: str = "auto"
@@ -41,7 +43,7 @@ class Plan:
     parent: str = ""
     """The run that this one goes on from."""
     report: Values = field(default_factory=dict)
-    """What `nascli score` makes of its run; other commands pass it over."""
+    """What `nascli score` and `nascli compress` make of their runs; other commands pass it over."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Prepared:
 
 
 def prepare(layers: Layers, *, kind: str) -> Prepared:
-    """The task and strategy that the settings describe; `kind` is the strategies' plugin kind (strategy, recipe).
+    """The task and strategy that the settings describe; `kind` is the strategies' plugin kind (strategy, recipe,
+    sweep).
 
     Raises SettingsError, DataError, UnsupportedError: nothing is written before all names have become objects.
     """
@@ -74,6 +77,7 @@ def prepare(layers: Layers, *, kind: str) -> Prepared:
     from nascli.engine.scores import of_record
 
     proxies = _proxies(plan.proxy)
+    compressors = dict(_compressors(plan.compressor))
     objectives = tuple(parse(text, space, proxies) for text in plan.objectives)
     if len({o.name for o in objectives}) < len(objectives):
         raise SettingsError(f"An objective is given twice in {', '.join(plan.objectives)}; give each once.")
@@ -94,6 +98,7 @@ def prepare(layers: Layers, *, kind: str) -> Prepared:
         batch_size=plan.batch_size,
         probing=settings.build(Probing, plan.probe, where="probe", origins=layers.under("probe"), table="probe"),
         proxies=proxies,
+        compressors=compressors,
     )
     resolved = settings.plain(replace(plan, device=device, supernet=str(supernet or "")))
     for part, made, name in (
@@ -159,6 +164,23 @@ def _proxies(values: Mapping[str, Any]) -> Mapping[str, Values]:
         if not isinstance(given, dict):
             raise SettingsError(f"proxy.{name}={given!r} is no table of settings; write proxy.{name}.SETTING=VALUE.")
     return values
+
+
+def _compressors(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Values]]:
+    """Name and settings of each; the dots of a "package.module:Class" have made tables within tables of it."""
+    for key, given in values.items():
+        name = above + key
+        if not isinstance(given, dict):
+            plugins.target("compressor", name)
+            raise SettingsError(
+                f"compressor.{name}={given!r} is no table of settings; write compressor.{name}.SETTING=VALUE."
+            )
+        if ":" in name or name in plugins.names("compressor"):
+            yield name, given
+        elif any(isinstance(inner, dict) for inner in given.values()):
+            yield from _compressors(given, f"{name}.")
+        else:
+            plugins.target("compressor", name)
 
 
 def _plugin(kind: str, values: Mapping[str, Any], layers: Layers, part: str) -> Any:

@@ -54,6 +54,8 @@ class Task:
     probing: Probing = Probing()
     proxies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Settings of proxies by their name; a proxy that is not here has its defaults."""
+    compressors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of compressors by their name, likewise."""
 
     def rng(self, stream: str) -> Generator:
         """An independent generator for a named purpose: adding a draw in one place moves no other."""

@@ -27,6 +27,7 @@ BUDGETS = {
     "search": ("budget.",),
     "score": ("budget.", "report.", "strategy.archs:", "strategy.file:", "strategy.sample:"),
     "train": ("budget.", "strategy.epochs:", "strategy.steps:", "strategy.time_limit_s:"),
+    "compress": ("budget.", "report.", "strategy.levels:"),
 }
 """By command, the settings that may change when a run goes on: how far, not what is found on the way."""
 

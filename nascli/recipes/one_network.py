@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nascli.engine.checkpoints import read_tensors
+from nascli.engine.checkpoints import read_for
 from nascli.engine.network import Network
 from nascli.engine.protocol import Search, Step, Trial
 from nascli.engine.task import Task
-from nascli.errors import DataError, UnsupportedError
+from nascli.errors import UnsupportedError
 from nascli.recipes.schedule import Recipe
 from search_spaces import Architecture
 
@@ -56,13 +56,6 @@ class OneNetwork(Recipe):
 
     def _read(self, arch: Architecture, task: Task) -> Mapping[str, Tensor]:
         """The checkpoint's tensors, once it is known that they are the architecture's."""
-        tensors = read_tensors(Path(self.weights))
         with torch.random.fork_rng(devices=[]):
             model = task.space.build(arch)
-        try:
-            model.load_state_dict(tensors, strict=True)
-        except RuntimeError as error:
-            lines = str(error).splitlines()
-            detail = lines[min(1, len(lines) - 1)].strip()[:160].rstrip(".")
-            raise DataError(f"{self.weights} holds no weights of this network ({detail}).") from None
-        return tensors
+        return read_for(Path(self.weights), model)
