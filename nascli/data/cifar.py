@@ -45,6 +45,11 @@ class Cifar10:
     """Pixels by which training images are shifted at most."""
     mirror: bool = True
     """Whether training images are mirrored at random."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
+    expects the numbers that it was trained with."""
+    std: tuple[float, ...] = ()
+    """What they are divided by then."""
     shrink: int = 1
     """Average over squares of so many pixels a side: 2 makes images of 16x16, for searches that a laptop can bear."""
 
@@ -77,6 +82,8 @@ class Cifar10:
             pad=self.pad,
             mirror=self.mirror,
             limit=self.limit,
+            mean=self.mean,
+            std=self.std,
         )
 
 

@@ -50,6 +50,11 @@ class Folder:
     """Pixels by which training images are shifted at most."""
     mirror: bool = True
     """Whether training images are mirrored at random."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
+    expects the numbers that it was trained with."""
+    std: tuple[float, ...] = ()
+    """What they are divided by then."""
     cache_bytes: int = 2 << 30
     """Decoded images are remembered if all of them together need no more bytes than this."""
 
@@ -86,7 +91,17 @@ class Folder:
         if total <= self.cache_bytes:
             pixels = [Remembered(p, shape) for p in pixels]
         train, val, test = ((p, labels) for p, (_, labels) in zip(pixels, splits, strict=True))
-        return images(train, test, classes=classes, val=val, pad=self.pad, mirror=self.mirror, limit=self.limit)
+        return images(
+            train,
+            test,
+            classes=classes,
+            val=val,
+            pad=self.pad,
+            mirror=self.mirror,
+            limit=self.limit,
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 _Examples = tuple[tuple[Path, ...], np.ndarray]

@@ -34,6 +34,11 @@ class FashionMnist:
     """Pixels by which training images are shifted at most."""
     mirror: bool = True
     """Whether training images are mirrored at random."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
+    expects the numbers that it was trained with."""
+    std: tuple[float, ...] = ()
+    """What they are divided by then."""
 
     def load(self) -> Data:
         """The images. Raises DataError if the files are missing or damaged."""
@@ -44,7 +49,17 @@ class FashionMnist:
         source = "https://github.com/zalandoresearch/fashion-mnist"
         train, test = _read("Fashion-MNIST", places, source)
         val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
-        return images(train, test, classes=10, val=val, pad=self.pad, mirror=self.mirror, limit=self.limit)
+        return images(
+            train,
+            test,
+            classes=10,
+            val=val,
+            pad=self.pad,
+            mirror=self.mirror,
+            limit=self.limit,
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,11 @@ class Mnist:
     """Pixels by which training images are shifted at most."""
     mirror: bool = False
     """Whether training images are mirrored at random."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
+    expects the numbers that it was trained with."""
+    std: tuple[float, ...] = ()
+    """What they are divided by then."""
 
     def load(self) -> Data:
         """The images. Raises DataError if the files are missing or damaged."""
@@ -68,7 +88,17 @@ class Mnist:
         places = [base / b for b in ("", "mnist", "images/mnist", "MNIST/raw", "mnist/MNIST/raw")]
         train, test = _read("MNIST", places, "http://yann.lecun.com/exdb/mnist")
         val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
-        return images(train, test, classes=10, val=val, pad=self.pad, mirror=self.mirror, limit=self.limit)
+        return images(
+            train,
+            test,
+            classes=10,
+            val=val,
+            pad=self.pad,
+            mirror=self.mirror,
+            limit=self.limit,
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 def read_idx(path: Path, *, dimensions: int) -> np.ndarray:

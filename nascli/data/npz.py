@@ -43,6 +43,11 @@ class Npz:
     """Pixels by which training images are shifted at most."""
     mirror: bool = False
     """Whether training images are mirrored at random."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
+    expects the numbers that it was trained with."""
+    std: tuple[float, ...] = ()
+    """What they are divided by then."""
 
     def __post_init__(self) -> None:
         if min(self.val, self.test) <= 0 or self.val + self.test >= 1:
@@ -70,7 +75,17 @@ class Npz:
             if pair[0].shape[1:] != train[0].shape[1:]:
                 raise DataError(f"{path}: {name} images are {pair[0].shape[1:]}, training images {train[0].shape[1:]}.")
         classes = self.classes or _count(path, np.concatenate([train[1], val[1], test[1]]))
-        return images(train, test, classes=classes, val=val, pad=self.pad, mirror=self.mirror, limit=self.limit)
+        return images(
+            train,
+            test,
+            classes=classes,
+            val=val,
+            pad=self.pad,
+            mirror=self.mirror,
+            limit=self.limit,
+            mean=self.mean,
+            std=self.std,
+        )
 
     def _pair(self, path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> _Examples:
         """Pixels uint8 [n, c, h, w] and labels int64 [n]."""

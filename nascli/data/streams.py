@@ -137,13 +137,16 @@ def images(
     pad: int = 0,
     mirror: bool = False,
     limit: int | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
     seed: int = 0,
 ) -> Data:
     """An image data set from (pixels uint8 [n, c, h, w], labels [n]) pairs.
 
     `val` is either its own pair or how many training images to hold out: drawn once from `seed`, whatever the
-    run's seed, so that runs are comparable. `limit` keeps that many of the remaining training images. The mean and
-    deviation by channel come from at most 10,000 of the training images that are left. Raises DataError.
+    run's seed, so that runs are comparable. `limit` keeps that many of the remaining training images. `mean` and
+    `std` by channel, of values in 0..1, come from at most 10,000 of the training images that are left if they are not
+    given. Raises DataError.
     """
     pixels, labels = train
     if not len(labels) or not len(test[1]):
@@ -167,13 +170,25 @@ def images(
     counts = {"training": len(pixels), "validation": len(val_pixels), "test": len(test[0])}
     _check_labels({"training": labels, "validation": val_labels, "test": test[1]}, counts, classes=classes)
     shape = tuple(int(d) for d in pixels[order[:1]].shape[1:])
-    scale = _moments(pixels, order[:10_000])
+    scale = _given(mean, std, channels=shape[0]) if mean or std else _moments(pixels, order[:10_000])
     return Data(
         Signature("image", shape, classes),
         Images(_Rows(pixels, order), labels[order], *scale, pad=pad, mirror=mirror),
         Images(val_pixels, val_labels, *scale),
         Images(test[0], test[1], *scale),
     )
+
+
+def _given(
+    mean: tuple[float, ...], std: tuple[float, ...], *, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation as they were given."""
+    if not len(mean) == len(std) == channels or not min(std) > 0:
+        raise DataError(
+            f"mean={mean!r} and std={std!r} must have a number for each of the {channels} channels, and std be more "
+            "than 0; leave both out to take those of the training images."
+        )
+    return mean, std
 
 
 def _moments(pixels: Pixels, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
