@@ -100,7 +100,9 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "sweep": {
         "sweep": "nascli.compressors.sweep:Sweep",
     },
-    "edit": {},
+    "edit": {
+        "keep": "search_spaces.keep:Keep",
+    },
 }
 
 

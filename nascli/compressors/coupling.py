@@ -1,0 +1,128 @@
+"""Which channels of which layers can only be removed together: a traced pass, walked from all layers that make some.
+
+Channels that meet on their way become one: this is the coupling of Fang et al. 2023, arXiv:2301.12900, told by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nascli.compressors import members
+from nascli.compressors.circuit import Edge, Node, traced
+from nascli.compressors.members import Side
+from nascli.compressors.wires import Move
+
+Place = tuple[int, Side]
+"""A node and a side of it."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Channels of several layers that live and die together."""
+
+    places: tuple[tuple[str, Side, int], ...]
+    """Layer, side and index of each."""
+    barred: str
+    """Why they can't be removed, "" if they can."""
+
+
+def coupled(
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    ties: Mapping[str, Sequence[tuple[int, int]]],
+    barred: Mapping[str, Mapping[int, str]],
+) -> list[Channel]:
+    """All channels of a model's layers; the model must be a copy, see `traced`, which also says what is raised.
+
+    For layers that stand in for others, `ties` are pairs of an input and an output that go together, and `barred` says
+    why some of their outputs can't go.
+    """
+    nodes, edges = traced(model, example)
+    walk = _Walk(nodes, edges, ties)
+    for at, node in enumerate(nodes):
+        if members.two_sided(node.layer):
+            walk.spread((at, "out"), range(members.width(node.layer, "out") or 0))
+    found: dict[int, list[tuple[int, Side, int]]] = {}
+    for (at, side), known in walk.known.items():
+        for index, number in known.items():
+            found.setdefault(walk.root(number), []).append((at, side, index))
+    return [_channel(nodes, places, barred) for places in found.values()]
+
+
+def _channel(
+    nodes: Sequence[Node], places: Sequence[tuple[int, Side, int]], barred: Mapping[str, Mapping[int, str]]
+) -> Channel:
+    reasons = (_reason(nodes[at], side, index, barred) for at, side, index in places)
+    named = tuple((nodes[at].name, side, index) for at, side, index in places if nodes[at].name)
+    return Channel(named, next((r for r in reasons if r), ""))
+
+
+def _reason(node: Node, side: Side, index: int, barred: Mapping[str, Mapping[int, str]]) -> str:
+    """Why a channel can't go from one of its places."""
+    if side != "in" and (found := node.end or barred.get(node.name, {}).get(index, "")):
+        return found
+    width = members.width(node.layer, side)
+    return node.barred or ("an operation mixes them" if width is not None and index >= width else "")
+
+
+class _Walk:
+    """Spreads channels along edges, and unites those that meet."""
+
+    def __init__(self, nodes: Sequence[Node], edges: Sequence[Edge], ties: Mapping[str, Sequence[tuple[int, int]]]):
+        self.known: dict[Place, dict[int, int]] = {}
+        """From the index of each channel that was found at a place to a number that is unique."""
+        self._parents: list[int] = []
+        self._ways: dict[Place, list[tuple[Place, Move | None]]] = {}
+        self._ties: dict[tuple[Place, int], list[tuple[Place, int]]] = {}
+        for source, target, wire in edges:
+            left: Place = (source, "out" if members.two_sided(nodes[source].layer) else "both")
+            entered: Place = (target, "in" if members.two_sided(nodes[target].layer) else "both")
+            self._ways.setdefault(left, []).append((entered, wire.forth))
+            self._ways.setdefault(entered, []).append((left, wire.back))
+        for at, node in enumerate(nodes):
+            for (one, i), (other, k) in members.ties(node.layer):
+                self._tie(((at, one), i), ((at, other), k))
+            for i, k in ties.get(node.name, ()):
+                self._tie(((at, "in"), i), ((at, "out"), k))
+
+    def _tie(self, one: tuple[Place, int], other: tuple[Place, int]) -> None:
+        self._ties.setdefault(one, []).append(other)
+        self._ties.setdefault(other, []).append(one)
+
+    def spread(self, start: Place, indices: Sequence[int]) -> None:
+        """Follow channels from a place to everywhere they get, as far as they have not been followed before."""
+        waiting = [(start, [i for i in indices if self._number(start, i)[1]])]
+        while waiting:
+            place, fresh = waiting.pop()
+            reached: dict[Place, list[int]] = {}
+            for index in fresh:
+                own = self.known[place][index]
+                for other, k in self._neighbours(place, index):
+                    number, new = self._number(other, k)
+                    self._parents[self.root(number)] = self.root(own)
+                    if new:
+                        reached.setdefault(other, []).append(k)
+            waiting += reached.items()
+
+    def _neighbours(self, place: Place, index: int) -> list[tuple[Place, int]]:
+        moved = [
+            (other, k) for other, move in self._ways.get(place, ()) for k in ((index,) if move is None else move(index))
+        ]
+        return moved + self._ties.get((place, index), [])
+
+    def _number(self, place: Place, index: int) -> tuple[int, bool]:
+        known = self.known.setdefault(place, {})
+        fresh = index not in known
+        if fresh:
+            known[index] = len(self._parents)
+            self._parents.append(len(self._parents))
+        return known[index], fresh
+
+    def root(self, number: int) -> int:
+        """The number that stands for all that a channel was united with."""
+        while self._parents[number] != number:
+            self._parents[number] = number = self._parents[self._parents[number]]
+        return number
