@@ -96,7 +96,14 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "parzc": "predictors.parzc:ParZC",
         "parzc_free": "predictors.parzc:ParZCFree",
     },
-    "compressor": {},
+    "compressor": {
+        "wgsef": "nascli.compressors.wgsef:WGSEF",
+        "magnitude": "nascli.compressors.oneshot:Magnitude",
+        "taylor": "nascli.compressors.oneshot:Taylor",
+        "bn-scale": "nascli.compressors.oneshot:BNScale",
+        "random": "nascli.compressors.oneshot:RandomGroups",
+        "torch-pruning": "nascli.compressors.oneshot:TorchPruning",
+    },
     "sweep": {
         "sweep": "nascli.compressors.sweep:Sweep",
     },

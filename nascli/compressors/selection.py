@@ -9,11 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nascli.errors import InfeasibleError
+from nascli.errors import InfeasibleError, SettingsError
 from search_spaces.groups import Groups
 
 Share = Callable[[Tensor], float]
 """How much of the network is left, from 0 to 1, if only these groups live, bool [groups]; fewer are never more."""
+Select = Callable[[Tensor], Tensor]
+"""The groups that live, bool [groups], by their scores [groups]."""
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,21 @@ def select(scores: Tensor, groups: Groups, rules: Rules, share: Share, kept: flo
         middle = (low + high + 1) // 2
         low, high = (middle, high) if share(living(middle)) <= kept else (low, middle - 1)
     return living(low)
+
+
+def select_in_blocks(scores: Tensor, blocks: Tensor, count: int) -> Tensor:
+    """The best `count` groups of each block [blocks, m]; bool [groups]. Groups in no block live."""
+    alive = torch.ones(len(scores), dtype=torch.bool)
+    alive[blocks.flatten()] = False
+    best = torch.topk(scores[blocks], count, dim=1).indices
+    alive[blocks.gather(1, best).flatten()] = True
+    return alive
+
+
+def whole(kept: float, size: int) -> int:
+    """How many of a block's groups a level keeps; raises SettingsError unless it is a whole number of them."""
+    count = round(kept * size)
+    if abs(count - kept * size) > 1e-9:
+        levels = ", ".join(f"{n / size:g}" for n in range(1, size))
+        raise SettingsError(f"Of blocks of {size}, the level {kept:g} keeps no whole number; give one of {levels}.")
+    return count

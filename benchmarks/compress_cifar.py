@@ -1,0 +1,134 @@
+"""CIFAR-10 ResNets made smaller: WGSEF against cutting at once, at equal MACs and equal time.
+
+Every row is a run of `nascli compress` on a published checkpoint in a folder of its own, so that the script can be
+stopped and started again; it is written to the CSV once it is known. Errors are those of the 10,000 test images.
+
+    NASCLI_DATA=... python benchmarks/compress_cifar.py --model resnet20 --minutes 6 --out runs/compress
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
+SHARED = ("--data", "cifar10", "--set", "data.val=500")
+NORMALISED = ("--set", "data.mean=[0.485,0.456,0.406]", "--set", "data.std=[0.229,0.224,0.225]")
+"""What the checkpoints were trained with."""
+METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "wgsef": ("wgsef", {}),
+    "magnitude": ("magnitude", {}),
+    "torch-pruning": ("torch-pruning", {}),
+}
+COLUMNS = (
+    *("model", "kept", "method", "seed", "minutes", "test_error", "dense_error", "macs", "params", "bytes"),
+    *("latency", "alive", "groups", "projected", "cpu_s"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=CHECKPOINTS, default="resnet20")
+    parser.add_argument("--levels", default="0.7,0.5,0.4,0.3")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of training for each row")
+    parser.add_argument("--out", type=Path, default=Path("runs/compress"))
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    file = asked.out / "results.csv"
+    for seed in asked.seeds.split(","):
+        for kept in asked.levels.split(","):
+            for method in asked.methods.split(","):
+                key = (asked.model, kept, method, seed, f"{asked.minutes:g}")
+                if key not in {tuple(row[c] for c in COLUMNS[:5]) for row in known(file)}:
+                    append(file, row(*key, asked.out))
+
+
+def row(model: str, kept: str, method: str, seed: str, minutes: str, out: Path) -> dict[str, Any]:
+    """One compression, and what became of it."""
+    checkpoint = Path(os.environ["NASCLI_DATA"]) / "ckpt" / CHECKPOINTS[model]
+    name, settings = METHODS[method]
+    sets = [part for k, v in settings.items() for part in ("--set", f"compressor.{name}.{k}={json.dumps(v)}")]
+    folder = out / f"{model}-{kept}-{method}-{seed}-{minutes}m"
+    command = (
+        *(sys.executable, "-m", "nascli", "compress", str(checkpoint), "--model", f"examples.cifar_resnet:{model}"),
+        *SHARED,
+        *NORMALISED,
+        *("--with", name, "--level", kept, "--of", "macs", "--time-limit", f"{minutes}m", "--seed", seed),
+        *("--out", str(folder), "--json", *sets),
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = reading(folder)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return dict(zip(COLUMNS, (model, kept, method, seed, minutes), strict=False)) | found | {"cpu_s": round(spent)}
+
+
+def reading(folder: Path) -> dict[str, Any]:
+    """The figures of a finished run: its dense network is the first trial, the compressed one the second."""
+    dense, small = lines(folder / "trials.jsonl")
+    finals = {r["key"]: r["values"] for r in lines(folder / "finals.jsonl")}
+    told = [r for r in lines(folder / "steps.jsonl") if "share" in r][-1]
+
+    def share(name: str) -> float:
+        return round(float(small["values"][name] / dense["values"][name]), 4)
+
+    def error(trial: Mapping[str, Any]) -> Any:
+        return round(100 - finals[trial["key"]]["test_accuracy"], 2) if trial["key"] in finals else ""
+
+    return {
+        "test_error": error(small),
+        "dense_error": error(dense),
+        "macs": share("macs"),
+        "params": share("params"),
+        "bytes": share("size_bytes"),
+        "latency": share("latency_ms"),
+        "alive": int(told["alive"]),
+        "groups": int(told["groups"]),
+        "projected": int(told["projected"]) if "projected" in told else "",
+    }
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a journal."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def known(file: Path) -> list[dict[str, str]]:
+    """The rows written so far."""
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as text:
+        return list(csv.DictReader(text))
+
+
+def append(file: Path, found: Mapping[str, Any]) -> None:
+    """Add a row, and the head if it is the first."""
+    first = not file.exists()
+    with file.open("a", newline="", encoding="utf-8") as text:
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        if first:
+            table.writeheader()
+        table.writerow(found)
+    show([found])
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as they come."""
+    for found in rows:
+        sys.stdout.write("  ".join(f"{c}={found[c]}" for c in COLUMNS) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

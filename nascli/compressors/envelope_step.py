@@ -1,0 +1,220 @@
+"""The proximal step on a network's groups after each step of the optimiser, and what it needs to know of the groups.
+
+Norms of different layers are not comparable, so each layer counts with its share: a group's squared norm is the sum,
+over the layers that it takes part in, of the part of the layer's squared norm that is its own. What a group costs adds
+up over the same layers, so that neither wide nor coupled ones are favoured. How many groups may stay is found from the
+level by counting the smaller network, anew every so often while training moves the norms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nascli.compressors.envelope import shrink
+from nascli.compressors.selection import Rules, Select, protected
+from search_spaces.groups import NOBODY, Groups
+
+LARGEST_STEP = 0.1
+"""Of lr x strength: beyond it, the published operator shrinks what survives faster than training can mend."""
+SLOW = 0.99
+"""How slowly the automatic strength follows the gradients."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """How the envelope is applied; see `WGSEF` for what the settings mean."""
+
+    operator: Literal["debiased", "published"] = "debiased"
+    strength: Literal["ramp", "auto"] | float = "ramp"
+    prox_steps: tuple[float, float] = (1e-4, 0.5)
+    normalised: bool = True
+    half_space: float | None = None
+    settle: float = 0.2
+    refresh_steps: int = 100
+    rules: Rules = Rules()
+
+    def step_size(self, progress: float, lr: float, automatic: float) -> float:
+        """The operator's step at this share of the phase; `automatic` is the strength that gradients ask for."""
+        if self.strength == "ramp":
+            low, high = self.prox_steps
+            return float(low * (high / low) ** min(1.0, progress))
+        strength = automatic if self.strength == "auto" else self.strength
+        return min(LARGEST_STEP, lr * float(strength))
+
+
+class Sparsifier:
+    """Shrinks the groups of one model towards the level, step by step; `notes` is all it goes on from."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Groups,
+        envelope: Envelope,
+        *,
+        choose: Select,
+        prices: Tensor,
+        blocks: Tensor | None = None,
+    ) -> None:
+        """`choose` says which groups live by their scores; with `blocks` [blocks, m], each has a budget of its own."""
+        self._groups, self._envelope, self._choose, self._blocks = groups, envelope, choose, blocks
+        self._parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._prices = prices
+        self._before: dict[str, Tensor] = {}
+        whole = {part.tensor: 1.0 for part in groups.parts}
+        self.notes: dict[str, Any] = {
+            "layers": whole,
+            "weights": torch.ones(len(groups), dtype=torch.float64),
+            "budget": math.nan,
+            "strength": 0.0,
+            "refreshed": -1,
+        }
+        self._remember()
+
+    def load(self, notes: Mapping[str, Any]) -> None:
+        """Go on from earlier notes, with the model's present values as those of the last step."""
+        self.notes = dict(notes)
+        self._remember()
+
+    def norms(self) -> Tensor:
+        """The norm of each group, weighted [groups], on the CPU."""
+        weights: Tensor = self.notes["weights"]
+        return _norms(self._parameters, self._groups, self.notes["layers"]) * weights.sqrt()
+
+    def select(self) -> Tensor:
+        """The groups that the level leaves room for, bool [groups]."""
+        return self._select(self.norms())
+
+    def _select(self, norms: Tensor) -> Tensor:
+        return self._choose(norms / self._prices.sqrt())
+
+    def step(self, optimiser: Optimizer, *, number: int, progress: float) -> int:
+        """Shrink the groups once; how many are alive afterwards. `progress` is the share of the pruning phase."""
+        norms = self._refresh(self.norms(), number, progress)
+        lr = float(optimiser.param_groups[0]["lr"])
+        automatic = self._automatic(norms) if self._envelope.strength == "auto" else 0.0
+        factors = self._factors(norms, self._envelope.step_size(progress, lr, automatic))
+        if self._envelope.half_space is not None:
+            factors = factors.masked_fill(self._turned(norms) & ~self._safe(norms), 0.0)
+        dead = factors == 0
+        self._groups.scale_(self._parameters, factors)
+        self._forget(optimiser, (~dead).double())
+        self._remember()
+        return int(((norms > 0) & ~dead).sum())
+
+    def _refresh(self, norms: Tensor, number: int, progress: float) -> Tensor:
+        """The norms, once it is known anew how layers weigh and for how many groups there is room.
+
+        Near the end of the phase, nothing moves any more.
+        """
+        due = number - self.notes["refreshed"] >= self._envelope.refresh_steps and progress < 1 - self._envelope.settle
+        if self.notes["refreshed"] >= 0 and not due:
+            return norms
+        if self._envelope.normalised:
+            self._weigh()
+            norms = self.norms()
+        alive = self._select(norms)
+        room = int(alive.sum())
+        budget = float(self._prices[alive].sum()) if self._blocks is None else room / len(self._blocks)
+        self.notes |= {"refreshed": number, "budget": budget, "room": room}
+        return norms
+
+    def _weigh(self) -> None:
+        """Let each layer count with its share.
+
+        The debiased operator works in the weighted metric. The published one belongs to the metric in which gradients
+        make their steps, so there each group gets one weight, by which its norm becomes what it is in the other metric.
+        """
+        layers = _layer_weights(self._parameters, self._groups)
+        if self._envelope.operator == "debiased":
+            self.notes["layers"] = layers
+            return
+        plain = _norms(self._parameters, self._groups, self.notes["layers"])
+        ratio = _norms(self._parameters, self._groups, layers) / plain
+        self.notes["weights"] = torch.where(plain > 0, ratio.square(), self.notes["weights"])
+
+    def _safe(self, norms: Tensor) -> Tensor:
+        return protected(norms, self._groups, self._envelope.rules)
+
+    def _factors(self, norms: Tensor, step: float) -> Tensor:
+        """What each group is multiplied by [groups]; the best of each axis are out of the envelope's reach."""
+        safe, weights = self._safe(norms), self.notes["weights"]
+        if self._blocks is not None:
+            rows = self._blocks
+            inside = shrink(norms[rows], self.notes["budget"], step, operator=self._envelope.operator)
+            return torch.ones_like(norms).scatter_(0, rows.flatten(), inside.flatten())
+        factors = shrink(
+            (norms / weights.sqrt()).masked_fill(safe, 0.0),
+            max(0.0, self.notes["budget"] - float(self._prices[safe].sum())),
+            step,
+            weights=weights,
+            costs=self._prices,
+            operator=self._envelope.operator,
+        )
+        survivors = torch.ones_like(weights) if self._envelope.operator == "debiased" else 1 / (1 + step * weights)
+        return torch.where(safe, survivors, factors)
+
+    def _automatic(self, norms: Tensor) -> float:
+        """Half of the least strength at which the present groups would stay dead, averaged over steps.
+
+        Dead groups stay so if the strength exceeds the largest weighted gradient among them over the smallest weighted
+        norm among the living: the optimality condition of the envelope.
+        """
+        layers = self.notes["layers"]
+        gradients = {n: p.grad if p.grad is not None else torch.zeros_like(p) for n, p in self._parameters.items()}
+        # In the weighted metric, gradients are divided by what values are multiplied by.
+        pulls = _norms({n: gradients[n] / layers[n] for n in layers}, self._groups, layers)
+        pulls = pulls / self.notes["weights"].sqrt()
+        order = torch.argsort(norms / self._prices.sqrt(), descending=True, stable=True)
+        count = min(len(norms), self.notes["room"])
+        outside, weakest = order[count:], norms[order[max(0, count - 1)]]
+        if len(outside) and weakest > 0:
+            now = 0.5 * float(pulls[outside].max() / weakest)
+            before = self.notes["strength"]
+            self.notes["strength"] = now if before == 0 else SLOW * before + (1 - SLOW) * now
+        return float(self.notes["strength"])
+
+    def _turned(self, norms: Tensor) -> Tensor:
+        """Groups that the last step pushed out of the half-space they were in [groups] (Chen et al. 2021, HSPG)."""
+        products = {n: self._parameters[n].detach() * old for n, old in self._before.items()}
+        squares = self._groups.squares(self._before).cpu()
+        along = self._groups.sums(products).cpu()
+        return (along < float(self._envelope.half_space or 0) * squares) & (squares > 0)
+
+    def _remember(self) -> None:
+        if self._envelope.half_space is not None:
+            names = {part.tensor for part in self._groups.parts}
+            self._before = {n: self._parameters[n].detach().clone() for n in names}
+
+    def _forget(self, optimiser: Optimizer, living: Tensor) -> None:
+        """Take the momentum of dead groups away, which would revive them."""
+        for key in ("momentum_buffer", "exp_avg", "exp_avg_sq"):
+            kept = {}
+            for name, parameter in self._parameters.items():
+                if isinstance(found := optimiser.state.get(parameter, {}).get(key), Tensor):
+                    kept[name] = found
+            if kept:
+                self._groups.scale_({n: kept.get(n, p.new_zeros(p.shape)) for n, p in self._parameters.items()}, living)
+
+
+def _norms(tensors: Mapping[str, Tensor], groups: Groups, layers: Mapping[str, float]) -> Tensor:
+    """The norm of each group in such tensors, weighted by layer [groups], on the CPU."""
+    return groups.sums({n: tensors[n].detach().square() * weight for n, weight in layers.items()}).sqrt().cpu()
+
+
+def _layer_weights(parameters: Mapping[str, Tensor], groups: Groups) -> dict[str, float]:
+    """For each tensor, one over the squared norm that groups have in its whole layer; 1 for a layer of zeros."""
+    energy: dict[str, float] = {}
+    for part in groups.parts:
+        square = parameters[part.tensor].detach().square()
+        owned = (part.owners.to(square.device) != NOBODY).to(square)
+        layer = part.tensor.rpartition(".")[0]
+        energy[layer] = energy.get(layer, 0.0) + float((square * owned).sum(dtype=torch.float64))
+    layers = {part.tensor: energy[part.tensor.rpartition(".")[0]] for part in groups.parts}
+    return {name: 1 / found if found > 0 else 1.0 for name, found in layers.items()}

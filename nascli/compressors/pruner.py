@@ -1,0 +1,199 @@
+"""What all ways of pruning share: find the groups, choose which live, take the others out, and train what is left.
+
+The dense network teaches the smaller one (Hinton et al. 2015, arXiv:1503.02531), so that what it learnt from more data
+than are at hand is not forgotten.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from nascli import training
+from nascli.compressors.finding import Asked, find
+from nascli.compressors.meter import Meter
+from nascli.compressors.protocol import Compression, Level
+from nascli.compressors.removal import remove, silence_
+from nascli.compressors.selection import Rules, select, select_in_blocks, whole
+from nascli.engine.evaluate import Subject, assemble
+from nascli.engine.network import Network
+from nascli.engine.protocol import Step, Trial
+from nascli.engine.task import Task
+from nascli.recipes.schedule import Schedule, Span
+from nascli.recipes.session import After, Losses, Moment, Session, at_rest
+from search_spaces.groups import Groups
+from search_spaces.space import Batch
+
+log = logging.getLogger(__name__)
+
+Choice = Generator[Step, Sequence[Trial], Tensor]
+"""A conversation that ends with the groups that live, bool [groups]."""
+
+
+class Job:
+    """One network on its way to one level: its model, its groups, its teacher."""
+
+    def __init__(self, settings: Pruner, network: Network, level: Level, task: Task) -> None:
+        self.network, self.level, self.task = network, level, task
+        self.model = assemble(network, task).eval()
+        self.example = Subject(network, task).example
+        self.groups, self.blocks = find(self.model, self.example, settings.asked)
+        self._rules = settings.rules
+        self.teacher = copy.deepcopy(self.model).requires_grad_(False)
+        self.teacher.to(memory_format=training.memory_format(self.teacher))  # type: ignore[call-overload]
+
+    @cached_property
+    def _meter(self) -> Meter:
+        return Meter(self.model, self.groups, self.example, self.level, self.task)
+
+    def share(self, alive: Tensor) -> float:
+        """How much of the network is left, in its level's unit, if only these groups live, bool [groups]."""
+        return float(alive.double().mean()) if self.blocks is not None else self._meter(alive)
+
+    def prices(self) -> Tensor:
+        """What each group costs of the level's unit [groups], relative to the mean."""
+        return torch.ones(len(self.groups), dtype=torch.float64) if self.blocks is not None else self._meter.prices()
+
+    def select(self, scores: Tensor) -> Tensor:
+        """The groups that the level leaves room for, bool [groups]. Raises InfeasibleError."""
+        if self.blocks is not None:
+            return select_in_blocks(scores, self.blocks, whole(self.level.kept, self.blocks.shape[1]))
+        return select(scores, self.groups, self._rules, self._meter, self.level.kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruner(Schedule, ABC):
+    """What all ways of pruning have in common; what they differ in is which groups live."""
+
+    epochs: float = 20.0
+    """Passes over the training examples for each level, all phases together; `steps` or `time_limit_s` overrule it."""
+    lr: float = 0.05
+    smoothing: float = 0.0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov's momentum, or AdamW, which transformers need."""
+    groups: tuple[str, ...] = ("filters", "neurons", "heads")
+    """What lives and dies as one: filters, channels, neurons, heads, blocks; filter-shapes, weights, tiles, n-of-m."""
+    layers: tuple[str, ...] = ("*",)
+    """Globs of the layers that may lose groups."""
+    ignore: tuple[str, ...] = ()
+    """Globs of the layers that may not."""
+    tiles: str = ""
+    """For groups of tiles: a JSON file of their sizes, by globs of weights' names."""
+    block: int = 4
+    """For groups of n-of-m: the weights of a block, of which the level says how many stay."""
+    scope: Literal["global", "axis"] = "global"
+    """Whether all groups compete with each other, or each layer keeps the same share of its own."""
+    floor: float = 0.1
+    """The share of each layer's groups that always stays."""
+    least: int = 1
+    """The groups of each layer that always stay."""
+    round_to: int = 1
+    """Layers keep a multiple of so many groups, where they have them: 8 or 16 suits many kernels."""
+    distil: float = 0.9
+    """How much of the loss comes from the dense network's outputs instead of the labels, from 0 to 1."""
+    temperature: float = 4.0
+    """By which both networks' logits are divided when the one teaches the other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.distil <= 1:
+            raise ValueError(f"distil={self.distil!r} must lie between 0 and 1: it is a share of the loss")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature!r} must be more than 0")
+        if not self.groups:
+            raise ValueError("groups=() names none; give at least one kind")
+        if ("tiles" in self.groups) != bool(self.tiles):
+            raise ValueError("groups of tiles and a file of tiles need each other; give both")
+        _ = self.rules
+
+    @property
+    def asked(self) -> Asked:
+        """Which groups are meant."""
+        return Asked(self.groups, self.layers, self.ignore, self.tiles, self.block)
+
+    @property
+    def rules(self) -> Rules:
+        """What no selection may do."""
+        return Rules(floor=self.floor, least=self.least, round_to=self.round_to, scope=self.scope)
+
+    def optimiser(self, model: nn.Module) -> Optimizer:
+        """See `Schedule.optimiser`."""
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return super().optimiser(model)
+
+    @property
+    @abstractmethod
+    def healing(self) -> Span:
+        """The part of the budget in which what is left of the network is trained."""
+
+    @abstractmethod
+    def choose(self, job: Job, session: Session, losses: Losses) -> Choice:
+        """A conversation that ends with the groups that live; it may train the session's model until healing starts."""
+
+    def compress(
+        self, network: Network, level: Level, task: Task, state: Mapping[str, Any] | None = None
+    ) -> Compression:
+        """See `Compressor.compress`. Raises UnsupportedError, InfeasibleError, DivergedError."""
+        job = Job(self, network, level, task)
+        found = None if state is None else state["notes"].get("alive")
+        start, edits, living = job.model, network.edits, found
+        if living is not None:
+            start, edits = self._without(job, start, living)
+        session = Session(self, task, model=copy.deepcopy(start), state=state)
+        losses = self._losses(job, session)
+        if living is None:
+            living = yield from self.choose(job, session, losses)
+            smaller, edits = self._without(job, session.model, living)
+            session.exchange(smaller)
+            session.notes["alive"] = living
+        after = None if edits != network.edits else _silencing(session, job.groups, living)
+        yield from session.run(losses, self.healing, after=after)
+        return replace(network, edits=edits, tensors=at_rest(session.model.state_dict()))
+
+    def _without(self, job: Job, model: nn.Module, living: Tensor) -> tuple[nn.Module, tuple[Any, ...]]:
+        """The model without its dead groups, and its edits; of full size, with zeros, where it can't be smaller."""
+        if not job.groups.removable:
+            silenced = copy.deepcopy(model)
+            silence_(silenced, job.groups, living)
+            return silenced, job.network.edits
+        smaller, edit, reason = remove(model, job.groups, living, job.example)
+        if edit is None:
+            log.warning("the network keeps its size, with zeros in it: %s", reason)
+            return smaller, job.network.edits
+        return smaller, (*job.network.edits, edit)
+
+    def _losses(self, job: Job, session: Session) -> Losses:
+        """What the model learns from: labels, and the dense network's outputs."""
+
+        def losses(batch: Batch, at: Moment) -> Iterator[Tensor]:
+            logits = session.model(*batch.inputs)
+            loss = (1 - self.distil) * batch.losses(logits, smoothing=self.smoothing).mean()
+            if self.distil:
+                with torch.no_grad():
+                    taught = F.softmax(job.teacher(*batch.inputs) / self.temperature, dim=-1)
+                # By the square of the temperature, as gradients of softened outputs are smaller by it.
+                soft = training.distilled(batch, logits / self.temperature, taught).mean()
+                loss = loss + self.distil * self.temperature**2 * soft
+            yield loss
+
+        return losses
+
+
+def _silencing(session: Session, groups: Groups, living: Tensor) -> After:
+    """What keeps dead groups zero while the rest is trained."""
+
+    def after(at: Moment) -> None:
+        silence_(session.model, groups, living)
+
+    return after

@@ -1,0 +1,144 @@
+"""WGSEF: structured sparsity at a level fixed beforehand, by the envelope of "at most k groups" (arXiv:2212.12921).
+
+Training is proximal gradient descent. After each optimiser step, the proximal operator of the weighted group sparse
+envelope shrinks the groups that are not among the strongest; at the end of the phase exactly the level is left.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from nascli.compressors.envelope_step import Envelope, Sparsifier
+from nascli.compressors.pruner import Choice, Job, Pruner
+from nascli.engine.protocol import Step
+from nascli.recipes.schedule import Span
+from nascli.recipes.session import Losses, Moment, Session
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WGSEF(Pruner):
+    """Weighted group sparse envelope (Refael et al., arXiv:2212.12921): warm-up, pruning, projection, healing.
+
+    The level is a floor for the operator alone, so what it leaves over is projected away at the end of the pruning
+    phase; how many groups that were is told as "projected".
+    """
+
+    warm_up: float = 0.0
+    """The share of the budget before anything is shrunk."""
+    pruning: float = 0.3
+    """The share of the budget in which groups are shrunk; the rest heals."""
+    operator: Literal["debiased", "published"] = "debiased"
+    """The published proximal operator also shrinks what survives; the debiased one leaves that as it is."""
+    strength: Literal["ramp", "auto"] | float = "ramp"
+    """The operator's step: a ramp over the phase; or lr times a number, which "auto" reads off the gradients."""
+    prox_steps: tuple[float, float] = (1e-4, 0.5)
+    """The first and the last step of the ramp, which is geometric."""
+    normalised: bool = True
+    """Whether norms are compared relative to the mean square of their layer."""
+    priced: bool = True
+    """Whether a group's norm is weighed against what it costs of the level's unit."""
+    half_space: float | None = None
+    """If given: groups die, too, when a step leaves them with less than this share along their former direction."""
+    settle: float = 0.2
+    """The share of the pruning phase, at its end, in which the number of groups no longer changes."""
+    refresh_steps: int = 100
+    """Steps after which that number, and the layers' mean squares, are found anew."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("warm_up", "pruning", "settle"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value!r} must be at least 0 and less than 1: it is a share")
+        if not 0 < self.pruning < 1 - self.warm_up:
+            raise ValueError(f"pruning={self.pruning!r} must be more than 0 and leave some of the budget to healing")
+        if not 0 < self.prox_steps[0] <= self.prox_steps[1] <= 1:
+            raise ValueError(f"prox_steps={self.prox_steps!r} must rise within 0 and 1")
+        if isinstance(self.strength, float) and not self.strength > 0:
+            raise ValueError(f"strength={self.strength!r} must be more than 0")
+        if self.half_space is not None and not 0 <= self.half_space < 1:
+            raise ValueError(f"half_space={self.half_space!r} must be at least 0 and less than 1")
+        if self.refresh_steps < 1:
+            raise ValueError(f"refresh_steps={self.refresh_steps!r} must be at least 1")
+        if self.operator == "published":
+            self._refuse_published()
+
+    def _refuse_published(self) -> None:
+        if self.strength == "ramp":
+            raise ValueError(
+                "operator='published' shrinks what survives, too, so its step can't be a ramp; give strength='auto'"
+            )
+        if self.optimizer == "adamw":
+            raise ValueError(
+                "operator='published' goes with optimizer='sgd': AdamW's steps have another metric in each weight, in "
+                "which it removes nothing or whole layers; give operator='debiased'"
+            )
+
+    @property
+    def healing(self) -> Span:
+        """See `Pruner.healing`."""
+        return Span(self.warm_up + self.pruning, 1.0)
+
+    @property
+    def envelope(self) -> Envelope:
+        """How the envelope is applied."""
+        return Envelope(
+            operator=self.operator,
+            strength=self.strength,
+            prox_steps=self.prox_steps,
+            normalised=self.normalised,
+            half_space=self.half_space,
+            settle=self.settle,
+            refresh_steps=self.refresh_steps,
+            rules=self.rules,
+        )
+
+    def choose(self, job: Job, session: Session, losses: Losses) -> Choice:
+        """See `Pruner.choose`."""
+        notes = session.notes
+        if "prices" not in notes:
+            notes["prices"] = job.prices() if self.priced else torch.ones(len(job.groups), dtype=torch.float64)
+        sparsifier = Sparsifier(
+            session.model,
+            job.groups,
+            self.envelope,
+            choose=job.select,
+            prices=notes["prices"],
+            blocks=job.blocks,
+        )
+        if "envelope" in notes:
+            sparsifier.load(notes["envelope"])
+        start, end = self.warm_up, self.warm_up + self.pruning
+        if session.spent < start:
+            yield from session.run(losses, Span(0.0, start))
+        self._stop_decay(session)
+        living = 0
+
+        def after(at: Moment) -> None:
+            nonlocal living
+            progress = (at.spent - start) / self.pruning
+            living = sparsifier.step(session.optimiser, number=at.step, progress=progress)
+            notes["envelope"] = sparsifier.notes
+
+        for step in session.run(losses, Span(start, end), after=after):
+            yield Step(
+                metrics={**step.metrics, "alive": float(living), "groups": float(len(job.groups))}, state=step.state
+            )
+        before = sparsifier.norms() > 0
+        alive = sparsifier.select()
+        projected = int((before & ~alive).sum())
+        metrics = {"alive": float(alive.sum()), "groups": float(len(job.groups)), "projected": float(projected)}
+        log.info("%d of %d groups are alive; the projection removed %d", alive.sum(), len(alive), projected)
+        yield Step(metrics=metrics | {"share": job.share(alive)})
+        return alive
+
+    def _stop_decay(self, session: Session) -> None:
+        """The published envelope is weight decay already on what survives."""
+        if self.operator == "published":
+            for group in session.optimiser.param_groups:
+                group["weight_decay"] = 0.0
