@@ -30,6 +30,7 @@ def net(channels: int = 1, classes: int = 4) -> nn.Module:
         nn.BatchNorm2d(WIDTH),
         nn.ReLU(),
         nn.Conv2d(WIDTH, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
@@ -94,7 +95,7 @@ class Halve:
             yield Step(metrics=metrics, state=lambda kept=kept: {"kept": sorted(kept), "seen": torch.ones(2)})
         kept = sorted(kept)
         smaller = {name: cut(name, tensor, kept) for name, tensor in tensors.items()}
-        smaller["7.bias"] = smaller["7.bias"] + 1e-3 * self.epochs * noise
+        smaller["8.bias"] = smaller["8.bias"] + 1e-3 * self.epochs * noise
         return replace(network, edits=(*network.edits, Narrow(tuple(kept))), tensors=smaller)
 
 
@@ -106,11 +107,11 @@ class Zeros:
         self, network: Network, level: Level, task: Task, state: Mapping[str, Any] | None = None
     ) -> Compression:
         tensors = dict(network.tensors or {})
-        weight = tensors["7.weight"].clone()
+        weight = tensors["8.weight"].clone()
         gone = weight.abs().flatten().argsort()[: round((1 - level.kept) * weight.numel())]
         weight.view(-1)[gone] = 0
         yield Step()
-        return replace(network, tensors={**tensors, "7.weight": weight})
+        return replace(network, tensors={**tensors, "8.weight": weight})
 
 
 @dataclass(frozen=True)
