@@ -237,6 +237,7 @@ def test_taylor_refuses_a_loss_that_is_no_number(model: nn.Module) -> None:
 
 def test_scales_are_absolute_and_averaged_over_the_layers_of_a_group() -> None:
     model = nn.ModuleDict({"a": nn.BatchNorm1d(2), "b": nn.BatchNorm1d(2), "conv": nn.Conv1d(1, 2, 1)})
+    model["plain"] = nn.BatchNorm1d(2, affine=False)
     with torch.no_grad():
         model["a"].weight.copy_(torch.tensor([-3.0, 1.0]))
         model["b"].weight.copy_(torch.tensor([1.0, 0.5]))

@@ -1,5 +1,7 @@
 import copy
+import math
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascli.compressors import torch_pruning_scores
+from nascli.compressors.dependencies import channels
 from nascli.errors import DataError, NascliError, SettingsError, UnsupportedError
-from search_spaces.groups import NOBODY, Cut, Groups, Part
+from search_spaces.groups import NOBODY, Cut, Groups, Part, joined
 from search_spaces.space import Batch
+from tests.toy_prunable import toy
 
 EXAMPLE = (torch.zeros(1, 3, 6, 6),)
 FROM_WEIGHTS = ("magnitude", "bn_scale", "lamp", "fpgm")
@@ -208,11 +212,103 @@ def test_groups_without_importance_are_refused(importance: str, names: str) -> N
         torch_pruning_scores.scores(model, groups, EXAMPLE, [], importance=importance)
 
 
-def test_a_layer_without_gradients_is_refused(model: nn.Module) -> None:
-    """All its scores are zero, and the library divides them by their mean."""
+@pytest.mark.parametrize("importance", ["taylor", "hessian"])
+def test_a_layer_without_gradients_scores_zero(model: nn.Module, importance: str) -> None:
+    """The library divides its scores by their mean, which is zero, too."""
     nn.init.zeros_(model.get_parameter("bn2.weight"))
+    found = torch_pruning_scores.scores(model, residual_groups(), EXAMPLE, batches(3), importance=importance)
+    assert found[:6].tolist() == [0] * 6
+    assert (found[6:] > 0).all()
+
+
+def test_weights_that_are_no_numbers_are_refused(model: nn.Module) -> None:
+    nn.init.constant_(model.get_parameter("bn1.weight"), math.nan)
     with pytest.raises(UnsupportedError, match="no number for the channels of 'conv1'"):
-        torch_pruning_scores.scores(model, residual_groups(), EXAMPLE, batches(3), importance="taylor")
+        torch_pruning_scores.scores(model, residual_groups(), EXAMPLE, [], importance="magnitude")
+
+
+def test_layers_that_the_library_fails_on_are_refused() -> None:
+    """Half of the channels go through a BatchNorm: the library makes room for half of them and has indices of all."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            one, two = self.conv(images).chunk(2, 1)
+            return self.head(one * self.norm(two))
+
+    groups = Groups(torch.tensor([0, 0]), ("conv",), (Part("conv.weight", rows([0, 1, 0, 1], 4)),))
+    assert len(torch_pruning_scores.scores(Gated(), groups, EXAMPLE, [], importance="magnitude")) == 2
+    with pytest.raises(UnsupportedError, match="'bn_scale' has no number for the channels of 'conv'"):
+        torch_pruning_scores.scores(Gated(), groups, EXAMPLE, [], importance="bn_scale")
+
+
+# -- with the groups that are found ------------------------------------------------------------------------------------
+
+
+def found_in(name: str, *kinds: Literal["filters", "neurons"]) -> tuple[nn.Module, tuple[Tensor, ...], Groups]:
+    torch.manual_seed(0)
+    model, example = toy(name)
+    return model, example, joined([channels(model, example, kind=kind) for kind in kinds])
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "lamp", "fpgm", "taylor", "hessian"])
+@pytest.mark.parametrize("name", ["padded", "padded-deep", "residual", "inverted", "mixer", "sequence", "grouped"])
+def test_found_channels_have_scores(name: str, importance: str) -> None:
+    model, example, groups = found_in(name, "filters", "neurons")
+    given = [Batch(example, torch.tensor([0, 1, 0]))]
+    if (name, importance) == ("grouped", "fpgm"):
+        with pytest.raises(UnsupportedError, match="'fpgm' has no number"):  # it knows no grouped convolutions
+            torch_pruning_scores.scores(model, groups, example, given, importance=importance)
+        return
+    found = torch_pruning_scores.scores(model, groups, example, given, importance=importance)
+    assert torch.isfinite(found).all() and len(found) == len(groups) > 4
+    for axis in range(len(groups.names)):
+        dead = importance in ("taylor", "hessian") and not found[groups.axis == axis].any()
+        assert dead or len(found[groups.axis == axis].unique()) > 1, groups.names[axis]
+
+
+def test_channels_on_both_sides_of_a_shortcut_have_the_mean_of_the_streams() -> None:
+    """The library couples each stage's stream for itself; a channel of the first goes on to all three of them."""
+    model, example, groups = found_in("padded", "filters")
+    generator = torch.get_rng_state()
+    found = torch_pruning_scores.scores(model, groups, example, [], importance="magnitude")
+    assert torch.equal(torch.get_rng_state(), generator)
+    weights = {name: p.detach().square() for name, p in model.named_parameters()}
+
+    def stream(made: list[str], scales: list[str], read: list[str]) -> Tensor:
+        layers = [weights[f"{n}.weight"].flatten(1).sum(1) for n in made] + [weights[f"{n}.weight"] for n in scales]
+        layers += [weights[f"{n}.weight"].transpose(0, 1).flatten(1).sum(1) for n in read]
+        worth = torch.stack(layers).mean(0)
+        return worth / worth.mean()
+
+    one = stream(["conv1", "layer1.0.conv2"], ["bn1", "layer1.0.bn2"], ["layer1.0.conv1", "layer2.0.conv1"])
+    two = stream(["layer2.0.conv2"], ["layer2.0.bn2"], ["layer3.0.conv1"])
+    three = stream(["layer3.0.conv2"], ["layer3.0.bn2"], ["linear"])
+    owners = {c.tensor: c.owners for c in groups.cuts if c.dim == 0}
+    expected = torch.stack([one, two[2:6], three[6:10]]).mean(0)
+    torch.testing.assert_close(found[owners["conv1.weight"]], expected.double(), rtol=1e-5, atol=1e-6)
+    outer = [0, 1, 6, 7]
+    expected = torch.stack([two, three[4:12]]).mean(0)[outer]
+    torch.testing.assert_close(found[owners["layer2.0.conv2.weight"][outer]], expected.double(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_linear_layer_behind_a_picture_does_not_lengthen_the_scores() -> None:
+    """The library starts at the depthwise layer, skips it, and makes room for all 144 inputs of the linear one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 1, 1, groups=4), nn.Flatten(), nn.Linear(144, 2))
+    groups = channels(model, EXAMPLE, kind="filters")
+    found = torch_pruning_scores.scores(model, groups, EXAMPLE, [], importance="magnitude")
+    made = model[0].weight.square().sum((1, 2, 3)), model[3].weight.square().sum(0).view(4, 36).sum(1)
+    worth = torch.stack(made).sum(0).detach().double()
+    torch.testing.assert_close(found / found.mean(), worth / worth.mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_cannot_be_traced_is_refused(model: nn.Module) -> None:
+    with pytest.raises(UnsupportedError, match="can't trace the network.*prune by magnitude or taylor"):
+        torch_pruning_scores.scores(model, residual_groups(), (torch.zeros(1, 5, 6, 6),), [], importance="magnitude")
 
 
 # -- manners -----------------------------------------------------------------------------------------------------------
@@ -258,21 +354,3 @@ def test_random_scores_follow_their_generator(model: nn.Module) -> None:
 def test_what_is_missing_is_said(model: nn.Module, importance: str, error: type[NascliError]) -> None:
     with pytest.raises(error, match="give at least one batch|Did you mean 'taylor'"):
         torch_pruning_scores.scores(model, residual_groups(), EXAMPLE, [], importance=importance)
-
-
-def test_layers_that_the_library_fails_on_are_refused() -> None:
-    """Half of the channels go through a BatchNorm: the library makes room for half of them and has indices of all."""
-
-    class Gated(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm, self.head = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1)
-
-        def forward(self, images: Tensor) -> Tensor:
-            one, two = self.conv(images).chunk(2, 1)
-            return self.head(one * self.norm(two))
-
-    groups = Groups(torch.tensor([0, 0]), ("conv",), (Part("conv.weight", rows([0, 1, 0, 1], 4)),))
-    assert len(torch_pruning_scores.scores(Gated(), groups, EXAMPLE, [], importance="magnitude")) == 2
-    with pytest.raises(UnsupportedError, match="'bn_scale' has no number for the channels of 'conv'"):
-        torch_pruning_scores.scores(Gated(), groups, EXAMPLE, [], importance="bn_scale")
