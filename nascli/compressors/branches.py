@@ -97,17 +97,18 @@ def _branch(traced: Trace, model: nn.Module, nodes: frozenset[fx.Node]) -> _Foun
     calls: dict[str, list[Call]] = {}
     for call in traced.calls:
         calls.setdefault(call.module, []).append(call)
-    whole = [
-        made[-1]
-        for made in calls.values()
-        if all(c.nodes and c.nodes <= nodes and c.plain for c in made) and made[-1].module
-    ]
-    chosen: list[Call] = []
+    # A module that is called several times goes with all that it computes, or not at all.
+    whole = {
+        name: frozenset(n for c in made for n in c.nodes)
+        for name, made in calls.items()
+        if name and all(c.nodes and c.nodes <= nodes and c.plain for c in made)
+    }
+    chosen: dict[str, frozenset[fx.Node]] = {}
     # Of modules that compute the same, the outer one is called last.
-    for call in sorted(reversed(whole), key=lambda c: -len(c.nodes)):
-        if not any(call.nodes <= c.nodes for c in chosen):
-            chosen.append(call)
-    covered = {n for c in chosen for n in c.nodes}
+    for name in sorted(reversed(whole), key=lambda n: -len(whole[n])):
+        if not any(whole[name] <= other for other in chosen.values()):
+            chosen[name] = whole[name]
+    covered = frozenset().union(*chosen.values())
     names: list[str] = []
     for node in (n for n in traced.nodes if n in nodes and _has_parameters(n, model)):
         if node.op == "get_attr":
@@ -119,10 +120,10 @@ def _branch(traced: Trace, model: nn.Module, nodes: frozenset[fx.Node]) -> _Foun
             raise SpaceError(f"{node.target!r} is used elsewhere, too, or has more than one input or output.")
         names += [f"{node.target}.{name}" for name, _ in model.get_submodule(str(node.target)).named_parameters()]
     order = {node: i for i, node in enumerate(traced.nodes)}
-    chosen.sort(key=lambda c: max(order[n] for n in c.nodes))
     if not chosen:
         raise SpaceError("None of its modules could be left out.")
-    return _Found(tuple(c.module for c in chosen), tuple(dict.fromkeys(names)))
+    modules = sorted(chosen, key=lambda name: max(order[n] for n in chosen[name]))
+    return _Found(tuple(modules), tuple(dict.fromkeys(names)))
 
 
 def _try(trial: nn.Module, branch: _Found, example: tuple[Tensor, ...]) -> None:

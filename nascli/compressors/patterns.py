@@ -1,5 +1,5 @@
-"""Groups that can only become zero, which pays where hardware skips zeros or files are packed: filter shapes (Wen et al.
-2016, arXiv:1608.03665), single weights, n of each m weights (Mishra et al. 2021, arXiv:2104.08378), and tiles.
+"""Groups that can only become zero, which pays where hardware skips zeros or files are packed: filter shapes (Wen et
+al. 2016, arXiv:1608.03665), weights, n of each m weights (Mishra et al. 2021, arXiv:2104.08378), and tiles.
 
 Weights are seen as matrices [outputs, inputs * kernel], as torch lays them out. The axis is the layer everywhere.
 """

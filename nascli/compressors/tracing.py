@@ -68,6 +68,8 @@ def trace(model: nn.Module) -> Trace:
     except (fx.proxy.TraceError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SpaceError(f"torch.fx can't follow it ({reason[:160].rstrip('.')}).") from error
+    owner = fx.GraphModule(model, graph)  # which knows the modules that may have effects besides their results
+    graph = owner.graph
     graph.eliminate_dead_code()
     alive = frozenset(graph.nodes)
     return Trace(tuple(graph.nodes), tuple(Call(name, nodes & alive, plain) for name, nodes, plain in tracer.calls))
