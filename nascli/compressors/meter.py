@@ -1,12 +1,14 @@
-"""How much of a network is left without some of its groups: counted on the smaller network itself, never estimated."""
+"""How much of a network is left without some of its groups: counted on the smaller one, or by a formula as exact."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from nascli.compressors.formula import Formula
 from nascli.compressors.protocol import Level
 from nascli.compressors.removal import keep
 from nascli.engine.task import Task
@@ -30,6 +32,7 @@ class Meter:
                 f"{level.of}; give it as params or groups."
             )
         self._numbers = groups.counts(model.state_dict()).cpu()
+        self._absolute = self._measure()
         self._full = self._absolute(torch.ones(len(groups), dtype=torch.bool))
 
     def __call__(self, alive: Tensor) -> float:
@@ -50,16 +53,29 @@ class Meter:
         prices = by_axis[self._groups.axis]
         return prices / prices.mean()
 
-    def _absolute(self, alive: Tensor) -> float:
+    def _measure(self) -> Callable[[Tensor], float]:
+        """How much there is of the unit if only these groups live."""
         if self._of == "groups":
-            return float(alive.sum())
+            return lambda alive: float(alive.sum())
         if not self._groups.removable:
-            total = sum(p.numel() for p in self._model.parameters())
-            return float(total - self._numbers[~alive].sum())
-        smaller = keep(self._groups, alive, self._model).apply(copy.deepcopy(self._model))
+            return self._nonzero
         if self._of == "latency":
-            if self._task.latency is None:
-                raise UnsupportedError("A level of latency needs a latency model; give --latency measured or roofline.")
-            return self._task.latency(smaller, self._example).ms
-        cost = count(smaller, self._example)
+            return self._latency
+        formula = Formula(self._model, self._groups, self._example, self._of)
+        return formula if formula.agrees(self._counted) else self._counted
+
+    def _nonzero(self, alive: Tensor) -> float:
+        total = sum(p.numel() for p in self._model.parameters())
+        return float(total - self._numbers[~alive].sum())
+
+    def _counted(self, alive: Tensor) -> float:
+        cost = count(self._smaller(alive), self._example)
         return float({"macs": cost.macs, "params": cost.params, "bytes": cost.size_bytes}[self._of])
+
+    def _latency(self, alive: Tensor) -> float:
+        if self._task.latency is None:
+            raise UnsupportedError("A level of latency needs a latency model; give --latency measured or roofline.")
+        return self._task.latency(self._smaller(alive), self._example).ms
+
+    def _smaller(self, alive: Tensor) -> nn.Module:
+        return keep(self._groups, alive, self._model).apply(copy.deepcopy(self._model))
