@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,10 @@ class Node:
     """Why channels that come here can't go, "" if they can."""
     end: str
     """Why channels that leave here can't go."""
+    width: int | None = None
+    """How many channels leave here; None if unknown."""
+    ties: list[tuple[int, int]] = field(default_factory=list)
+    """Pairs of channels of an operation that can only go together."""
 
 
 Edge = tuple[int, int, Wire]
@@ -54,18 +58,24 @@ def traced(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Node], l
         parameter.requires_grad_(parameter.is_floating_point())
     # Inputs that are the result of an operation have a node of their own.
     inputs = tuple(x.detach().requires_grad_().clone() if x.is_floating_point() else x for x in example)
-    ends = {x.grad_fn: "they are the network's inputs" for x in inputs if x.grad_fn is not None}
+    ends = {x.grad_fn: "its channels are the network's inputs" for x in inputs if x.grad_fn is not None}
 
     def returned(out: Any) -> Any:
         for tensor in torch_pruning.utils.flatten_as_list(out):
-            ends[tensor.grad_fn] = "they are the network's outputs"
+            ends[tensor.grad_fn] = "its channels are the network's outputs"
         return out
 
+    graph = torch_pruning.DependencyGraph()
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Torch-Pruning warns of is checked by removing it
-        graph = torch_pruning.DependencyGraph().build_dependency(
-            model, inputs, forward_fn=lambda m, x: m(*x), output_transform=returned, verbose=False
-        )
+        try:
+            graph.build_dependency(
+                model, inputs, forward_fn=lambda m, x: m(*x), output_transform=returned, verbose=False
+            )
+        except TRACE_ERRORS:
+            # After tracing it works out maps of indices, which are not used here, and does not get far with some.
+            if not hasattr(graph, "module2node"):
+                raise
     nodes = list(_nodes(model, list(graph.module2node.values()), ends))
     return nodes, _edges(nodes)
 
@@ -97,36 +107,48 @@ def _counted(function: Any, parameters: set[int]) -> bool:
 
 def _edges(nodes: Sequence[Node]) -> list[Edge]:
     """All edges; the number of channels that leave each node is worked out on the way."""
-    widths: dict[int, int | None] = {}
     edges: list[Edge] = []
     for at in _sources_first(nodes):
         node = nodes[at]
-        firsts = [_leaving(nodes[source], part, widths.get(source)) for source, part in node.inputs]
+        firsts = [_leaving(nodes[source], part) for source, part in node.inputs]
         thens = [_entering(node, i, [w.width for w in firsts]) for i in range(len(firsts))]
         for (source, _), first, then in zip(node.inputs, firsts, thens, strict=True):
             node.barred = node.barred or first.broken or then.broken
             edges.append((source, at, wires.after(first, then)))
+            if node.kind == "SLICE":
+                nodes[source].ties += wires.repeated(then, first.width)
         own = members.width(node.layer, "out")
-        widths[at] = own if own is not None else next((w.width for w in thens if w.width is not None), None)
+        node.width = own or max((w.width for w in thens if w.width is not None), default=None)
     return edges
 
 
-def _leaving(node: Node, part: int, channels: int | None) -> Wire:
-    return wires.chunk(node.grad_fn, part, channels) if node.kind == "SPLIT" else Wire(channels)
+def _leaving(node: Node, part: int) -> Wire:
+    if node.kind != "SPLIT":
+        return Wire(node.width)
+    wire = wires.chunk(node.grad_fn, part, node.width)
+    node.ties += wires.repeated(wire, node.width)
+    return wire
 
 
 def _entering(node: Node, index: int, channels: Sequence[int | None]) -> Wire:
     """What becomes of the channels that enter a node at one of its inputs."""
+    own, most = channels[index], max((c for c in channels if c is not None), default=None)
     match node.kind:
         case "CONCAT" if len(channels) < sum(f is not None for f, _ in node.grad_fn.next_functions):
-            return Wire(None, broken="they are joined with something that could not be traced")
+            return Wire(None, broken="its channels are joined with something that could not be traced")
         case "CONCAT":
             return wires.concatenated(node.grad_fn, index, channels)
         case "RESHAPE":
-            return wires.view(node.grad_fn, channels[index])
+            return wires.view(node.grad_fn, own)
         case "SLICE":
-            return wires.window(node.grad_fn, channels[index])
-    return Wire(channels[index])
+            return wires.window(node.grad_fn, own)
+        case "IN":
+            return wires.folded(own, members.width(node.layer, "both"))
+        case "ELEMENTWISE" if "GluBackward" in node.grad_fn.name():
+            return wires.gated(node.grad_fn, own)
+        case "ELEMENTWISE" if own == 1 != most:
+            return wires.spread(most)
+    return Wire(own)
 
 
 def _sources_first(nodes: Sequence[Node]) -> list[int]:

@@ -7,8 +7,7 @@ channels into others, which no such graph sees through, are probed (`shortcuts`)
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -23,84 +22,89 @@ from nascli.compressors.shortcuts import Shortcut, replaced, shortcuts
 from search_spaces.groups import NOBODY, Border, Cut, Groups, Part
 
 Kind = Literal["filters", "neurons"]
+Norm = Literal["produced", "coupled"]
 
 
-def channels(
-    model: nn.Module, example: tuple[Tensor, ...], *, kind: Kind, norm: Literal["produced", "coupled"] = "produced"
-) -> Groups:
+def channels(model: nn.Module, example: tuple[Tensor, ...], *, kind: Kind, norm: Norm = "produced") -> Groups:
     """The channels that convolutions make ("filters"), or those that linear layers alone make ("neurons").
 
     With the norm "coupled", what the next layers make of a channel counts as its own, too. The model is left as it is.
     Layers whose channels can't be removed are named in `left_out`; so are all of them if the model can't be traced.
     """
-    example = tuple(x[:2] for x in example) if len({len(x) for x in example}) == 1 else example
-    layers = _layers(model)
-    makers = [
-        n for n, layer in layers.items() if members.produces(layer) and isinstance(layer, Conv) == (kind == "filters")
-    ]
+    pass_ = _Pass(model)
+    makers = pass_.makers(kind)
     try:
-        plain = copy.deepcopy(model).eval()
-        found = shortcuts(plain, example)
-        ties = {s.module: s.pairs() for s in found}
-        barred = {s.module: {k: "a module adds a constant to them" for k in s.constant} for s in found}
-        joint = coupled(replaced(plain, found), example, ties, barred)
+        found = pass_.follow(tuple(x[:2] for x in example) if len({len(x) for x in example}) == 1 else example)
     except TRACE_ERRORS as error:
-        reason = f"the network can't be traced ({str(error).strip().splitlines()[:1] or type(error).__name__})"
-        return _Collected(layers, [], []).groups(norm, dict.fromkeys(makers, reason))
-    collected = _Collected(layers, found, makers)
-    reasons: dict[str, str] = {}
-    for channel in joint:
-        if reason := collected.add(channel, kind):
-            reasons |= {name: reason for name, side, _ in channel.places if side == "out"}
-    return collected.groups(norm, {name: reasons.get(name, "its output is not used") for name in makers})
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return pass_.groups([], norm, dict.fromkeys(makers, f"the network can't be traced ({said[:120]})"))
+    reasons = dict.fromkeys(makers, "the network's output does not depend on it")
+    axes: dict[frozenset[tuple[str, Side]], list[Channel]] = {}
+    for channel in found:
+        reason = pass_.refusal(channel, kind)
+        if not reason:
+            axes.setdefault(frozenset((n, side) for n, side, _ in channel.places), []).append(channel)
+        made = {n for n, side, _ in channel.places if side == "out"} & reasons.keys()
+        reasons |= dict.fromkeys(made, reason or "its channels can only go together")
+    return pass_.groups([axis for axis in axes.values() if len(axis) > 1], norm, reasons)
 
 
-def _layers(model: nn.Module) -> dict[str, nn.Module | Tensor]:
-    """All modules and parameters by name."""
-    return {**dict(model.named_modules()), **dict(model.named_parameters())}
+class _Pass:
+    """A model's layers by name, the shortcuts among them, and what is known of their channels."""
 
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._layers: dict[str, nn.Module | Tensor] = {**dict(model.named_modules()), **dict(model.named_parameters())}
+        self._order = {name: i for i, name in enumerate(self._layers)}
+        self._shortcuts: dict[str, Shortcut] = {}
 
-@dataclass
-class _Collected:
-    """Channels that can be removed, sorted by the layers that they run through."""
+    def makers(self, kind: Kind) -> list[str]:
+        """The layers that make channels of their own, of a kind."""
+        found = [(n, layer) for n, layer in self._layers.items() if members.produces(layer)]
+        attention = {n for n, layer in self._layers.items() if isinstance(layer, nn.MultiheadAttention)}
+        return [
+            n
+            for n, layer in found
+            if isinstance(layer, Conv) == (kind == "filters") and n.rpartition(".")[0] not in attention
+        ]
 
-    layers: Mapping[str, nn.Module | Tensor]
-    borders: Sequence[Shortcut]
-    makers: Sequence[str]
-    axes: dict[frozenset[tuple[str, Side]], list[Channel]] = field(default_factory=dict)
+    def follow(self, example: tuple[Tensor, ...]) -> list[Channel]:
+        """All channels, coupled. Raises what the model or the trace raises, see TRACE_ERRORS."""
+        plain = copy.deepcopy(self._model).eval()
+        self._shortcuts = {s.module: s for s in shortcuts(plain, example)}
+        found = self._shortcuts.values()
+        constant = {s.module: dict.fromkeys(s.constant, "its channels are given a constant by a module") for s in found}
+        return coupled(replaced(plain, found), example, {s.module: s.pairs() for s in found}, constant)
 
-    def add(self, channel: Channel, kind: Kind) -> str:
-        """Take a channel in; why not, "" if it was."""
-        inside = {s.module for s in self.borders}
-        made = [self.layers[n] for n, side, _ in channel.places if side == "out" and n not in inside]
-        made = [layer for layer in made if members.produces(layer)]
-        foreign = any(isinstance(self.layers[n], nn.Embedding) for n, _, _ in channel.places)
-        filters = any(isinstance(layer, Conv) for layer in made)
-        if not made or filters != (kind == "filters") or (foreign and not filters):
-            return "an embedding makes them, too" if made and foreign else "convolutions make them, too" if made else ""
-        if channel.barred:
-            return channel.barred
-        self.axes.setdefault(frozenset((n, side) for n, side, _ in channel.places), []).append(channel)
-        return ""
+    def refusal(self, channel: Channel, kind: Kind) -> str:
+        """Why a channel is not of this kind or can't go, "" if it is and can."""
+        layers = [self._layers[n] for n, side, _ in channel.places if side != "in" and n not in self._shortcuts]
+        convolved = any(isinstance(layer, Conv) and members.produces(layer) for layer in layers)
+        if kind == "neurons" and (convolved or any(isinstance(layer, nn.Embedding) for layer in layers)):
+            return "its channels are also made by " + ("convolutions" if convolved else "an embedding")
+        if kind == "filters" and not convolved:
+            return "its channels are made by no convolution"
+        return channel.barred or ("" if any(map(members.produces, layers)) else "its channels are made by no layer")
 
-    def groups(self, norm: str, reasons: Mapping[str, str]) -> Groups:
-        """What was taken in, as groups."""
-        order = {name: i for i, name in enumerate(self.layers)}
-        makers = set(self.makers)
-        chosen: list[tuple[str, list[Channel]]] = []
-        for places, found in self.axes.items():
-            first = min((n for n, side in places if side == "out" and n in makers), key=order.__getitem__)
-            if len(found) > 1:
-                chosen.append(
-                    (first, sorted(found, key=lambda c: min(i for n, s, i in c.places if (n, s) == (first, "out"))))
-                )
-        chosen.sort(key=lambda axis: order[axis[0]])
-        grouped = {n for _, found in chosen for c in found for n, side, _ in c.places if side == "out"}
-        left_out = {n: r for n, r in reasons.items() if n not in grouped}
-        owners = self._owners([c for _, found in chosen for c in found])
-        axis = torch.tensor([a for a, (_, found) in enumerate(chosen) for _ in found], dtype=torch.int64)
-        parts, cuts = self._tensors(owners, norm)
-        return Groups(axis, _distinct([n for n, _ in chosen]), parts, cuts, self._borders(owners), left_out=left_out)
+    def groups(self, axes: Sequence[Sequence[Channel]], norm: Norm, reasons: Mapping[str, str]) -> Groups:
+        """Channels that lie on axes as groups, in the order of the layers that make them."""
+        ordered = sorted((self._ordered(axis) for axis in axes), key=lambda axis: self._order[axis[0]])
+        found = [channel for _, axis in ordered for channel in axis]
+        owners = self._owners(found)
+        return Groups(
+            torch.tensor([a for a, (_, axis) in enumerate(ordered) for _ in axis], dtype=torch.int64),
+            _distinct(name for name, _ in ordered),
+            tuple(self._parts(owners, norm)),
+            tuple(self._cuts(owners)),
+            tuple(self._borders(owners)),
+            left_out={n: r for n, r in reasons.items() if (n, "out") not in owners},
+        )
+
+    def _ordered(self, axis: Sequence[Channel]) -> tuple[str, list[Channel]]:
+        """The first layer that makes the channels of an axis, and the channels in its order."""
+        places = {n for n, side, _ in axis[0].places if side == "out" and n not in self._shortcuts}
+        first = min((n for n in places if members.produces(self._layers[n])), key=self._order.__getitem__)
+        return first, sorted(axis, key=lambda c: min(i for n, side, i in c.places if (n, side) == (first, "out")))
 
     def _owners(self, found: Sequence[Channel]) -> dict[tuple[str, Side], Tensor]:
         """The group of each channel of each side of a layer."""
@@ -109,44 +113,46 @@ class _Collected:
             for name, side, index in channel.places:
                 if (name, side) not in owners:
                     owners[name, side] = torch.full((self._width(name, side),), NOBODY)
-                owners[name, side][index] = group
+                if len(owners[name, side]):
+                    owners[name, side][index] = group
         return owners
 
     def _width(self, name: str, side: Side) -> int:
-        inside = {s.module: s for s in self.borders}
-        if name in inside:
-            return inside[name].inputs if side == "in" else inside[name].outputs
-        return members.width(self.layers[name], side) or 0
+        if name in self._shortcuts:
+            return self._shortcuts[name].reached.shape[0 if side == "in" else 1]
+        return members.width(self._layers[name], side) or 0
 
-    def _tensors(
-        self, owners: Mapping[tuple[str, Side], Tensor], norm: str
-    ) -> tuple[tuple[Part, ...], tuple[Cut, ...]]:
-        parts, cuts = [], []
+    def _parts(self, owners: Mapping[tuple[str, Side], Tensor], norm: Norm) -> Iterator[Part]:
+        roles = {"produced": ("makes",), "coupled": ("makes", "reads")}[norm]
         for (name, side), owner in owners.items():
-            for member in members.members(self.layers[name], side):
-                tensor = ".".join(filter(None, (name, member.tensor)))
-                own = owner[: member.size]
-                cuts.append(Cut(tensor, member.dim, own))
-                if member.role == "produces" or (norm == "coupled" and member.role == "reads"):
-                    parts.append(Part(tensor, own.view([-1 if d == member.dim else 1 for d in range(member.rank)])))
-        return tuple(parts), tuple(cuts)
+            for m in members.members(self._layers[name], side):
+                if m.role in roles:
+                    yield Part(
+                        _dotted(name, m.tensor), owner[: m.size].view([-1 if d == m.dim else 1 for d in range(m.rank)])
+                    )
 
-    def _borders(self, owners: Mapping[tuple[str, Side], Tensor]) -> tuple[Border, ...]:
+    def _cuts(self, owners: Mapping[tuple[str, Side], Tensor]) -> Iterator[Cut]:
+        for (name, side), owner in owners.items():
+            for m in members.members(self._layers[name], side):
+                yield Cut(_dotted(name, m.tensor), m.dim, owner[: m.size])
+
+    def _borders(self, owners: Mapping[tuple[str, Side], Tensor]) -> Iterator[Border]:
         """Shortcuts, and normalisations without tensors, which count their channels all the same."""
-        borders = []
-        for s in self.borders:
-            inputs = owners.get((s.module, "in"), torch.full((s.inputs,), NOBODY))
-            outputs = owners.get((s.module, "out"), torch.full((s.outputs,), NOBODY))
-            if (inputs != NOBODY).any() or (outputs != NOBODY).any():
-                borders.append(Border(s.module, inputs, outputs))
+        for name in self._shortcuts:
+            if (name, "in") in owners or (name, "out") in owners:
+                nobody = [torch.full((self._width(name, side),), NOBODY) for side in ("in", "out")]
+                yield Border(name, owners.get((name, "in"), nobody[0]), owners.get((name, "out"), nobody[1]))
         for (name, _), owner in owners.items():
-            if members.bare(self.layers[name]):
-                borders.append(Border(name, owner, owner))
-        return tuple(borders)
+            if members.bare(self._layers[name]):
+                yield Border(name, owner, owner)
+
+
+def _dotted(*names: str) -> str:
+    return ".".join(filter(None, names))
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """Names with a number where one comes again."""
+    """Names, with a number where one comes again."""
     seen: dict[str, int] = {}
     found = []
     for name in names:

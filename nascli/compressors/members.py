@@ -26,7 +26,7 @@ class Member:
     dim: int
     size: int
     """How many of the side's channels the dimension counts: all of them, or those of one group of a convolution."""
-    role: Literal["produces", "reads", "follows"]
+    role: Literal["makes", "reads", "follows"]
     """Whether channels are made there, are read there, or merely counted."""
 
 
@@ -58,9 +58,9 @@ def width(layer: nn.Module | Tensor, side: Side) -> int | None:
         case nn.Embedding():
             return layer.embedding_dim
         case nn.MultiheadAttention():
-            return layer.embed_dim
+            return int(layer.embed_dim)
         case Tensor():
-            return layer.shape[last_dim(layer)]
+            return int(layer.shape[last_dim(layer)])
     return None
 
 
@@ -96,13 +96,13 @@ def mixes(layer: nn.Module | Tensor) -> str:
     """Why no channel of a layer can be taken out without changing the others, "" if it can."""
     match layer:
         case nn.LayerNorm() | nn.RMSNorm():
-            return "they are normalised together"
+            return "its channels are normalised together"
         case nn.GroupNorm() if layer.num_groups != layer.num_channels:
-            return "they are normalised in groups"
+            return "its channels are normalised in groups"
         case nn.MultiheadAttention():
-            return "they go through attention, whose heads are groups of their own"
+            return "its channels go through attention, whose heads are groups of their own"
         case nn.RNNBase() | nn.RNNCellBase():
-            return "they go through a recurrent layer"
+            return "its channels go through a recurrent layer"
     return ""
 
 
@@ -111,24 +111,24 @@ def members(layer: nn.Module | Tensor, side: Side) -> Sequence[Member]:
     match layer:
         case Tensor():
             dim = last_dim(layer)
-            return (Member("", layer.dim(), dim, layer.shape[dim], "produces"),)
+            return (Member("", layer.dim(), dim, layer.shape[dim], "makes"),)
         case Conv():
             return [m for m in _convolution(layer, side) if getattr(layer, m.tensor) is not None]
         case nn.Linear() if side == "in":
             return (Member("weight", 2, 1, layer.in_features, "reads"),)
         case nn.Linear():
             rows = layer.out_features
-            bias = () if layer.bias is None else (Member("bias", 1, 0, rows, "produces"),)
-            return (Member("weight", 2, 0, rows, "produces"), *bias)
+            bias = () if layer.bias is None else (Member("bias", 1, 0, rows, "makes"),)
+            return (Member("weight", 2, 0, rows, "makes"), *bias)
         case nn.Embedding():
-            return (Member("weight", 2, 1, layer.embedding_dim, "produces"),)
+            return (Member("weight", 2, 1, layer.embedding_dim, "makes"),)
         case nn.PReLU() if layer.num_parameters > 1:
             return (Member("weight", 1, 0, layer.num_parameters, "follows"),)
         case Norm() | nn.GroupNorm():
             size = width(layer, "both") or 0
-            names: Mapping[str, Literal["produces", "follows"]] = {
-                "weight": "produces",
-                "bias": "produces",
+            names: Mapping[str, Literal["makes", "follows"]] = {
+                "weight": "makes",
+                "bias": "makes",
                 "running_mean": "follows",
                 "running_var": "follows",
             }
@@ -147,10 +147,10 @@ def _convolution(conv: Conv, side: Side) -> Iterator[Member]:
     if whole_groups(conv):
         # The weight's first dimension counts all channels: those that leave, or those that enter a transposed one.
         if (side == "in") == conv.transposed:
-            yield Member("weight", rank, 0, conv.weight.shape[0], "produces")
+            yield Member("weight", rank, 0, conv.weight.shape[0], "makes")
     elif side == "in":
         yield Member("weight", rank, columns, conv.weight.shape[columns], "reads")
     else:
-        yield Member("weight", rank, rows, conv.weight.shape[rows], "produces")
+        yield Member("weight", rank, rows, conv.weight.shape[rows], "makes")
     if side == "out":
-        yield Member("bias", 1, 0, conv.out_channels, "produces")
+        yield Member("bias", 1, 0, conv.out_channels, "makes")

@@ -110,12 +110,8 @@ class _Proof:
         self._stirred = copy.deepcopy(model)
         for name, tensor in _tensors(self._stirred).items():
             _stir(name, tensor, draw)
-        # A third of each axis, at random places, but never all.
-        rank = torch.rand(len(groups), generator=draw)
-        self._dead = torch.zeros(len(groups), dtype=torch.bool)
-        for axis, size in enumerate(groups.sizes().tolist()):
-            mine = (groups.axis == axis).nonzero().flatten()
-            self._dead[mine[rank[mine].argsort()[: min(max(1, size // 3), size - 1)]]] = True
+        # Some of each axis, at random places and never all; twice, as one pattern might suit by chance.
+        self._dead = [_some(groups, draw), _some(groups, draw)]
 
     def good(self, axes: list[int]) -> list[int]:
         """Those of the axes that can be removed, together."""
@@ -137,16 +133,29 @@ class _Proof:
 
     def _wrong(self, axes: Sequence[int]) -> str:
         """What goes wrong when groups of these axes are removed, "" if nothing does."""
-        alive = ~(self._dead & torch.isin(self._groups.axis, torch.tensor(axes)))
-        silenced = copy.deepcopy(self._stirred)
-        silence_(silenced, self._groups, alive)
-        try:
-            off = difference(
-                silenced, keep(self._groups, alive, self._model).apply(copy.deepcopy(silenced)), self._example
-            )
-        except TRACE_ERRORS as error:
-            return f"taking its channels out fails: {_said(error)}"
-        return f"taking its channels out changes what the network computes, by {off:.1e}" if off > TOLERANCE else ""
+        among = torch.isin(self._groups.axis, torch.tensor(axes))
+        for dead in self._dead:
+            alive = ~(dead & among)
+            silenced = copy.deepcopy(self._stirred)
+            silence_(silenced, self._groups, alive)
+            try:
+                smaller = keep(self._groups, alive, self._model).apply(copy.deepcopy(silenced))
+                off = difference(silenced, smaller, self._example)
+            except TRACE_ERRORS as error:
+                return f"taking its channels out fails: {_said(error)}"
+            if off > TOLERANCE:
+                return f"taking its channels out changes what the network computes, by {off:.1e}"
+        return ""
+
+
+def _some(groups: Groups, draw: torch.Generator) -> Tensor:
+    """Up to half of the groups of each axis, at least one and never all, bool [groups]."""
+    chosen = torch.zeros(len(groups), dtype=torch.bool)
+    for axis, size in enumerate(groups.sizes().tolist()):
+        mine = (groups.axis == axis).nonzero().flatten()
+        count = int(torch.randint(1, max(2, size // 2 + 1), (), generator=draw))
+        chosen[mine[torch.randperm(size, generator=draw)[: min(count, size - 1)]]] = True
+    return chosen
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ where it goes. The shortcut that pads is option A of He et al. 2016, arXiv:1512.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def shortcuts(model: nn.Module, example: tuple[Tensor, ...]) -> list[Shortcut]:
     return found
 
 
-def replaced(model: nn.Module, found: Sequence[Shortcut]) -> nn.Module:
+def replaced(model: nn.Module, found: Iterable[Shortcut]) -> nn.Module:
     """The model with a layer of its own in the place of each shortcut, which a trace stops at; in place."""
     for shortcut in found:
         parent, _, name = shortcut.module.rpartition(".")

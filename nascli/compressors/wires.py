@@ -54,6 +54,13 @@ def after(first: Wire, then: Wire) -> Wire:
     )
 
 
+def folded(channels: int | None, width: int | None) -> Wire:
+    """Several times `width` channels laid upon each other, as when examples and channels shared a dimension."""
+    if channels is None or not width or channels == width or channels % width:
+        return Wire(channels)
+    return Wire(width, lambda i: (i % width,), lambda k: range(k, channels, width))
+
+
 def reshaped(before: Sequence[int], after: Sequence[int], channels: int) -> Wire:
     """A tensor of one shape read as another; `channels` is how many there are before."""
     places = [d for d in _places(len(before)) if before[d] == channels]
@@ -63,7 +70,7 @@ def reshaped(before: Sequence[int], after: Sequence[int], channels: int) -> Wire
     around = _factors(before, after, place)
     outer, inner = math.prod(before[around[0] : place]), math.prod(before[place + 1 : around[1]])
     if [s for s in after[around[2] : around[3]] if s != 1] != [s for s in (outer * channels * inner,) if s != 1]:
-        return Wire(None, broken="a reshape takes its channels apart")
+        return Wire(None, broken="its channels are taken apart by a reshape")
     if outer == inner == 1:
         return Wire(channels)
     return Wire(
@@ -87,7 +94,7 @@ def concatenated(grad_fn: Any, index: int, channels: Sequence[int | None]) -> Wi
     place, size = known[index]
     before = sizes[:place]
     if None in before:
-        return Wire(None, broken="they are joined with something of unknown size")
+        return Wire(None, broken="its channels are joined with something of unknown size")
     return shifted(sum(s for s in before if s is not None), size, out[dim])
 
 
@@ -111,6 +118,32 @@ def window(grad_fn: Any, channels: int | None) -> Wire:
     # torch's record is unsigned: a slice from behind or to the end has very large numbers.
     start, stop = (_dim(v, before[dim]) for v in (grad_fn._saved_start, grad_fn._saved_end))
     return sliced(start, min(stop, before[dim]), grad_fn._saved_step)
+
+
+def repeated(wire: Wire, channels: int | None) -> list[tuple[int, int]]:
+    """Pairs of channels that must go together so that parts of equal size stay equal: those at the same place of each.
+
+    `wire` leads to one of the parts of a split or slice of these channels.
+    """
+    if wire.forth is None or not wire.width or channels is None or channels % wire.width:
+        return []
+    return [(i % wire.width, i) for i in range(wire.width, channels)]
+
+
+def gated(grad_fn: Any, channels: int | None) -> Wire:
+    """The wire through a gated linear unit, which multiplies the first half of the channels by the second."""
+    before = _shape(*grad_fn.next_functions[0])
+    if channels is None or before is None:
+        return Wire(None)
+    dim = _dim(grad_fn._saved_dim, len(before))
+    if dim not in _places(len(before)) or before[dim] != channels:
+        return Wire(channels)
+    return folded(channels, channels // 2)
+
+
+def spread(width: int | None) -> Wire:
+    """The wire of a single channel that is laid over many: it is none of theirs."""
+    return Wire(width, lambda i: (), lambda k: ())
 
 
 def view(grad_fn: Any, channels: int | None) -> Wire:
