@@ -1,0 +1,161 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nascli.compressors.dependencies import channels
+from nascli.compressors.envelope_step import Envelope, Sparsifier
+from nascli.compressors.patterns import n_of_m
+from nascli.compressors.selection import Rules, select, select_in_blocks
+from search_spaces.groups import Groups
+from tests.toy_prunable import toy
+
+FREE = Rules(floor=0.0)
+
+
+def grouped() -> tuple[nn.Module, Groups]:
+    net, example = toy("padded")
+    return net, channels(net, example, kind="filters")
+
+
+def sparsifier(net: nn.Module, groups: Groups, envelope: Envelope, kept: float = 0.5) -> Sparsifier:
+    def alone(alive: Tensor) -> float:
+        return float(alive.double().mean())
+
+    ones = torch.ones(len(groups), dtype=torch.float64)
+    return Sparsifier(
+        net, groups, envelope, choose=lambda s: select(s, groups, envelope.rules, alone, kept), prices=ones
+    )
+
+
+def idle(net: nn.Module, lr: float = 0.1) -> torch.optim.SGD:
+    return torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
+
+
+def test_each_layer_counts_with_its_share() -> None:
+    net, groups = grouped()
+    shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(1e-9, 1e-9)))
+    shrinking.step(idle(net), number=1, progress=0.0)
+    layers = {part.tensor.rpartition(".")[0] for part in groups.parts}
+    # Every layer has given away a squared norm of 1, whatever its width and scale.
+    assert float(shrinking.norms().square().sum()) == pytest.approx(len(layers))
+    before = shrinking.norms()
+    with torch.no_grad():
+        net.get_submodule("layer3.0.conv1").weight.mul_(100.0)  # type: ignore[operator]
+    again = sparsifier(net, groups, shrinking._envelope)
+    again.step(idle(net), number=1, progress=0.0)
+    assert torch.allclose(again.norms(), before, atol=1e-6)
+
+
+def test_the_ramp_ends_on_the_number_of_groups_there_is_room_for() -> None:
+    net, groups = grouped()
+    shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(1e-2, 0.95), refresh_steps=1000))
+    optimiser, alive = idle(net), []
+    strongest = int(shrinking.norms().argmax())
+    before = shrinking.norms()[strongest]
+    for number in range(200):
+        alive.append(shrinking.step(optimiser, number=number, progress=number / 200))
+    assert alive[0] == len(groups) and alive[-1] == len(groups) // 2
+    assert int(shrinking.select().sum()) == len(groups) // 2
+    # The debiased operator leaves alone what stays.
+    layers = shrinking.notes["layers"]
+    assert layers and shrinking.norms()[strongest] > 0 and before > 0
+
+
+def test_survivors_keep_their_values_or_shrink_as_published() -> None:
+    for operator, step in (("debiased", 0.9), ("published", 0.9)):
+        net, groups = grouped()
+        strength = "ramp" if operator == "debiased" else 5.0
+        envelope = Envelope(operator, strength, (step, step), normalised=False, rules=FREE)  # type: ignore[arg-type]
+        shrinking = sparsifier(net, groups, envelope)
+        before = shrinking.norms()
+        shrinking.step(idle(net), number=1, progress=0.0)
+        top = torch.topk(before, 1).indices
+        size = 1.0 if operator == "debiased" else 1 / (1 + min(0.1, 0.1 * 5.0))
+        assert torch.allclose(shrinking.norms()[top] / before[top], torch.tensor(size, dtype=torch.float64), rtol=1e-6)
+
+
+def test_the_best_of_each_axis_are_out_of_reach() -> None:
+    net, groups = grouped()
+    with torch.no_grad():
+        for name in ("conv1.weight", "bn1.weight", "bn1.bias"):
+            net.get_parameter(f"layer2.0.{name}").mul_(1e-6)
+    rules = Rules(floor=0.25)
+    envelope = Envelope(rules=rules, normalised=False, prox_steps=(0.9, 0.9))
+    shrinking = sparsifier(net, groups, envelope, kept=0.4)
+    for number in range(20):
+        shrinking.step(idle(net), number=number, progress=number / 20)
+    alive = torch.bincount(groups.axis[shrinking.norms() > 0], minlength=len(groups.names))
+    assert (alive >= rules.floors(groups)).all()
+    weak = groups.names.index("layer2.0.conv1")
+    assert int(alive[weak]) == int(rules.floors(groups)[weak])
+
+
+def test_dead_groups_lose_their_momentum() -> None:
+    net, groups = grouped()
+    optimiser = idle(net)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(0.99, 0.99)))
+    shrinking.step(optimiser, number=1, progress=0.0)
+    dead = shrinking.norms() == 0
+    assert dead.any() and not dead.all()
+    buffers = {n: optimiser.state[p]["momentum_buffer"] for n, p in net.named_parameters()}
+    momentum = groups.squares(buffers)
+    assert (momentum[dead] == 0).all() and (momentum[~dead] > 0).all()
+
+
+def test_the_automatic_strength_is_half_of_what_keeps_the_dead_dead() -> None:
+    net, groups = grouped()
+    envelope = Envelope("published", "auto", normalised=False, rules=FREE)
+    shrinking = sparsifier(net, groups, envelope)
+    draw = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=draw)
+    norms = shrinking.norms()
+    pulls = groups.squares({n: p.grad for n, p in net.named_parameters() if p.grad is not None}).sqrt()
+    order = norms.argsort(descending=True)
+    room = len(groups) // 2
+    shrinking.step(idle(net), number=1, progress=0.0)
+    expected = 0.5 * float(pulls[order[room:]].max() / norms[order[room - 1]])
+    assert shrinking.notes["strength"] == pytest.approx(expected)
+
+
+def test_groups_that_turn_round_die_in_the_half_space_step() -> None:
+    net, groups = grouped()
+    envelope = Envelope(rules=FREE, prox_steps=(1e-9, 1e-9), half_space=0.0)
+    shrinking = sparsifier(net, groups, envelope)
+    victim = int(groups.axis.argmax())
+    signs = torch.ones(len(groups), dtype=torch.float64)
+    signs[victim] = -0.5
+    groups.scale_(dict(net.named_parameters()), signs)
+    shrinking.step(idle(net), number=1, progress=0.0)
+    assert (shrinking.norms() == 0).nonzero().flatten().tolist() == [victim]
+
+
+def test_blocks_have_a_budget_each() -> None:
+    net, _ = toy("residual")
+    groups, blocks = n_of_m(net, 2)
+    ones = torch.ones(len(groups), dtype=torch.float64)
+    shrinking = Sparsifier(
+        net,
+        groups,
+        Envelope(rules=FREE, prox_steps=(0.99, 0.99)),
+        choose=lambda s: select_in_blocks(s, blocks, 1),
+        prices=ones,
+        blocks=blocks,
+    )
+    for number in range(5):
+        shrinking.step(idle(net), number=number, progress=0.5)
+    assert ((shrinking.norms() > 0)[blocks].sum(1) == 1).all()
+
+
+def test_the_ramp_is_geometric_and_other_steps_go_with_the_rate() -> None:
+    ramp = Envelope(prox_steps=(1e-4, 1e-2))
+    assert [ramp.step_size(p, 1.0, 0.0) for p in (0.0, 0.5, 1.0, 2.0)] == pytest.approx([1e-4, 1e-3, 1e-2, 1e-2])
+    assert Envelope("published", 3.0).step_size(0.5, 0.01, 0.0) == pytest.approx(0.03)
+    assert Envelope("published", "auto").step_size(0.5, 0.01, 2.0) == pytest.approx(0.02)
+    assert Envelope("published", 1e9).step_size(0.5, 0.01, 0.0) == 0.1
+    assert math.isfinite(ramp.step_size(1.0, 0.0, 0.0))

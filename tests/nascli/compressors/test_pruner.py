@@ -1,0 +1,119 @@
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nascli.compressors.oneshot import Magnitude
+from nascli.compressors.protocol import Level
+from nascli.compressors.pruner import Job, Pruner
+from nascli.engine.evaluate import Subject
+from nascli.engine.network import Network, restore
+from nascli.errors import InfeasibleError
+from search_spaces.module import ModuleSpace
+from search_spaces.space import Signature
+from tests.toy_compression import compressed, finished, task, trained
+
+QUICK = Magnitude(steps=8, batch=32, report_steps=4, floor=0.0)
+
+
+def test_the_result_is_rebuilt_from_its_description_and_tensors() -> None:
+    _, network = compressed(QUICK, Level(0.5))
+    of = task()
+    inputs = next(of.data.val.batches(8)).inputs  # type: ignore[union-attr]
+    again = restore(network.describe(), of.space, network.tensors)
+    with torch.no_grad():
+        one = network.build(of.space).eval()(*inputs)
+        two = again.build(of.space).eval()(*inputs)
+    assert torch.equal(one, two) and again.key == network.key
+    assert sum(t.numel() for t in dict(network.tensors or {}).values()) < sum(
+        t.numel() for t in dict(trained().tensors or {}).values()
+    )
+
+
+def test_compressing_twice_adds_up() -> None:
+    _, half = compressed(QUICK, Level(0.6))
+    conversation = QUICK.compress(half, Level(0.6), task(), None)
+    _, quarter = finished(conversation)
+    assert len(quarter.edits) == 2
+    macs = [Subject(n, task()).cost.macs for n in (trained(), half, quarter)]
+    assert macs[1] <= 0.6 * macs[0] and macs[2] <= 0.6 * macs[1]
+
+
+def test_the_loss_is_labels_and_teacher_in_the_shares_asked_for() -> None:
+    settings = replace(QUICK, distil=0.25, temperature=2.0, smoothing=0.1)
+    job = Job(settings, trained(), Level(0.5), task())
+    student = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+
+    @dataclass
+    class Held:
+        model: nn.Module
+
+    batch = next(task().data.train.batches(8))  # type: ignore[union-attr]
+    (loss,) = settings._losses(job, Held(student))(batch, None)  # type: ignore[arg-type]
+    with torch.no_grad():
+        mine, theirs = student(*batch.inputs), job.teacher(*batch.inputs)
+        hard = F.cross_entropy(mine, batch.targets, label_smoothing=0.1)
+        soft = -(F.softmax(theirs / 2, -1) * F.log_softmax(mine / 2, -1)).sum(-1).mean()
+    assert loss.item() == pytest.approx(float(0.75 * hard + 0.25 * 4 * soft), rel=1e-5)
+
+
+def test_the_teacher_learns_nothing() -> None:
+    job = Job(QUICK, trained(), Level(0.5), task())
+    assert not any(p.requires_grad for p in job.teacher.parameters()) and not job.teacher.training
+    for name, tensor in job.teacher.state_dict().items():
+        assert torch.equal(tensor, dict(trained().tensors or {})[name])
+
+
+def test_a_level_that_the_floors_forbid_is_refused() -> None:
+    with pytest.raises(InfeasibleError, match=r"level 0\.05"):
+        compressed(replace(QUICK, floor=0.9), Level(0.05))
+
+
+def test_the_optimizer_can_be_adamw() -> None:
+    model = nn.Linear(2, 2)
+    assert isinstance(replace(QUICK, optimizer="adamw").optimiser(model), torch.optim.AdamW)
+    assert isinstance(QUICK.optimiser(model), torch.optim.SGD)
+
+
+class Unremovable(nn.Module):
+    """Of 8 channels, halves are added: Torch-Pruning can't see that they belong together when they are views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(1, 8, 3, padding=1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.a(x)).mean((2, 3)))
+
+
+def test_where_removal_changes_the_outputs_the_network_keeps_its_size(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from nascli.compressors import pruner
+
+    def refuses(model: nn.Module, groups: object, alive: Tensor, example: object) -> tuple[nn.Module, None, str]:
+        silenced = Unremovable()
+        silenced.load_state_dict(model.state_dict())
+        pruner.silence_(silenced, groups, alive)  # type: ignore[arg-type]
+        return silenced, None, "its outputs would differ by 0.5"
+
+    monkeypatch.setattr(pruner, "remove", refuses)
+    space = ModuleSpace("tests.nascli.compressors.test_pruner:Unremovable", signature=Signature("image", (1, 4, 4), 4))
+    of = replace(task(), space=space)
+    torch.manual_seed(0)
+    network = Network(space.table.largest, tensors=Unremovable().state_dict())
+    _, out = finished(replace(QUICK, distil=0.0).compress(network, Level(0.5, "groups"), of, None))
+    assert out.edits == () and "keeps its size" in caplog.text
+    weight = dict(out.tensors or {})["a.weight"]
+    assert int((weight.flatten(1).abs().sum(1) > 0).sum()) == 4
+
+
+def test_settings_are_checked() -> None:
+    for wrong in ({"distil": math.nan}, {"temperature": -1.0}, {"floor": 2.0}, {"groups": ("filters", "tiles")}):
+        with pytest.raises(ValueError):
+            replace(QUICK, **wrong)
+    assert issubclass(Magnitude, Pruner)
