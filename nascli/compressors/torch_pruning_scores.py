@@ -152,9 +152,10 @@ def _produced(groups: Groups, layer: str, module: nn.Module) -> list[Tensor]:
 
 
 def _scored(scorer: Any, coupled: _Coupled) -> Tensor | None:
-    """The importance of the library's channels [channels]; None where it has none.
+    """The importance of the library's channels [channels or more]; None where it has none.
 
-    It adds up layers in a tensor as long as the first of them, and fails where that has fewer channels than others.
+    It adds up layers in a tensor as long as the first of them. That has zeros at the end where the first one is a
+    linear layer behind a picture, and is too short where it has been split off.
     """
     try:
         found: Tensor | None = scorer(coupled.group)
@@ -168,8 +169,7 @@ def _scored(scorer: Any, coupled: _Coupled) -> Tensor | None:
     except (IndexError, RuntimeError) as error:
         log.debug("no importance of %s: %s", coupled.group[0].dep.target.name, error)
         return None
-    # Where the first one has more, as a linear layer behind a picture, what is left over is zero.
-    return None if found is None or len(found) < coupled.channels else found[: coupled.channels]
+    return None if found is None or len(found) < coupled.channels else found
 
 
 def _gradients(model: nn.Module, batches: Iterable[Batch], importance: str) -> dict[str, Tensor]:

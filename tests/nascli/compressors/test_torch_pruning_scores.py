@@ -135,6 +135,27 @@ def test_hessian_scores_read_all_examples(model: nn.Module) -> None:
     torch.testing.assert_close(found[:6], (inner / inner.mean()).double(), atol=1e-5, rtol=1e-4)
 
 
+def test_examples_that_do_not_count_are_not_read(model: nn.Module) -> None:
+    (batch,) = batches(4)
+    masked = Batch(batch.inputs, batch.targets, torch.tensor([True, False, True, True]))
+    counted = Batch((batch.inputs[0][masked.mask],), batch.targets[masked.mask])
+    found, expected = (
+        torch_pruning_scores.scores(model, residual_groups(), EXAMPLE, [b], importance="hessian")
+        for b in (masked, counted)
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
+def test_frozen_networks_have_the_same_scores(model: nn.Module, importance: str) -> None:
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    found, expected = (
+        torch_pruning_scores.scores(m, residual_groups(), EXAMPLE, batches(3), importance=importance)
+        for m in (frozen, model)
+    )
+    assert torch.equal(found, expected)
+
+
 def test_magnitude_by_hand() -> None:
     """Channel i: squares of its filter, its scale and the next layer's column, averaged, over the mean channel."""
     model = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1))
@@ -210,6 +231,24 @@ def test_groups_without_importance_are_refused(importance: str, names: str) -> N
     groups = Groups(torch.zeros(int(owners.max()) + 1, dtype=torch.int64), (names,), (Part("0.weight", owners),))
     with pytest.raises(UnsupportedError, match=f"'{importance}' has no number for the channels of '{names}'"):
         torch_pruning_scores.scores(model, groups, EXAMPLE, [], importance=importance)
+
+
+def test_a_layer_that_makes_a_part_of_the_coupled_channels_has_their_scores() -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.both = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 5, 1)
+            self.head = nn.Conv2d(5, 2, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(torch.cat([self.one(images), self.two(images)], 1) + self.both(images))
+
+    torch.manual_seed(0)
+    model = Beside()
+    groups = Groups(torch.zeros(3, dtype=torch.int64), ("two",), (Part("two.weight", rows([2, 1, 0], 4)),))
+    found = torch_pruning_scores.scores(model, groups, EXAMPLE, [], importance="magnitude")
+    own = own_numbers(model, tp.importance.GroupMagnitudeImportance())["both"]
+    torch.testing.assert_close(found.flip(0), own[2:].double())
 
 
 @pytest.mark.parametrize("importance", ["taylor", "hessian"])
