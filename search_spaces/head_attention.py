@@ -48,7 +48,7 @@ class HeadAttention(nn.Module):
         before = whole.kept if isinstance(whole, HeadAttention) else tuple(range(whole.num_heads))
         self.kept = tuple(before[h] for h in heads)
         self.of = whole.of if isinstance(whole, HeadAttention) else whole.num_heads
-        self.embed_dim, self.kdim, self.vdim = whole.embed_dim, whole.kdim, whole.vdim
+        self.embed_dim, self.kdim, self.vdim = len(whole.out_proj.weight), whole.kdim, whole.vdim
         self.num_heads, self.head_dim = len(heads), whole.head_dim
         self.dropout, self.batch_first = whole.dropout, whole.batch_first
         # These are what torch's encoder layers read: "no" keeps them from fused code that takes the weights' shape for
@@ -110,10 +110,11 @@ class HeadAttention(nn.Module):
         for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
             self.register_parameter(name, _cut(getattr(whole, name), 0, rows))
         bias = whole.out_proj.bias
-        outputs = len(whole.out_proj.weight)
-        self.out_proj = nn.Linear(len(rows), outputs, bias=bias is not None, device="meta")  # which draws no numbers
+        self.out_proj = nn.Linear(
+            len(rows), self.embed_dim, bias=bias is not None, device="meta"
+        )  # which draws no numbers
         self.out_proj.register_parameter("weight", _cut(whole.out_proj.weight, 1, rows))
-        self.out_proj.register_parameter("bias", _cut(bias, 0, torch.arange(outputs, device=device)))
+        self.out_proj.register_parameter("bias", _cut(bias, 0, torch.arange(self.embed_dim, device=device)))
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of all heads, of the inputs' shapes but heads * head_dim wide."""

@@ -11,9 +11,12 @@ import torch
 
 from examples.cifar_resnet import resnet20, resnet56
 from nascli import plugins, settings, training
+from nascli.compressors.branches import blocks as blocks_of
+from nascli.compressors.heads import heads
 from nascli.data.cifar import Cifar10
 from nascli.engine.checkpoints import read_for
 from predictors.cost import count
+from search_spaces.module import ModuleSpace
 
 FOLDER = Path(__file__).parents[1] / "examples"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -64,3 +67,16 @@ def test_a_checkpoint_of_others_makes_the_errors_that_it_is_known_for(data_root:
     accuracy = training.evaluate(net, data.test, batch_size=250, device="cpu")["accuracy"]
     assert accuracy == pytest.approx(100 - 8.27, abs=1e-6)
     read_for(data_root / "ckpt" / "resnet56-4bfd9763.th", resnet56())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "branches"),
+    [("encoder", {}, 6), ("torch_encoder", {"norm_first": True}, 0), ("torch_encoder", {"norm_first": False}, 0)],
+)
+def test_encoders_read_digits_and_can_lose_heads(name: str, arguments: dict[str, bool], branches: int) -> None:
+    space = ModuleSpace(f"examples.{name}:digits_encoder", arguments)
+    model, images = space.build(space.table.parse("module:only")), torch.randn(2, 1, 8, 8)
+    assert model(images).shape == (2, 10)
+    found = heads(model, (images,))
+    assert found.sizes().tolist() == [4, 4, 4] and not found.left_out
+    assert len(blocks_of(model, (images,))) == branches

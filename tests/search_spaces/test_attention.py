@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 
 import pytest
@@ -149,3 +150,18 @@ def test_shortened_encoders_can_be_exported(norm_first: bool) -> None:
     exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
     x = torch.randn(2, 5, 16)
     torch.testing.assert_close(exported.module()(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_shortened_encoders_become_onnx() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, x = encoder().eval(), torch.randn(3, 5, 16)
+    keep_heads(model, "layers.0.self_attn", (1, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter deprecates what it uses itself
+        shapes = ({0: torch.export.Dim("batch", min=2)},)
+        made = torch.onnx.export(model, (x,), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    session, x = runtime.InferenceSession(made.model_proto.SerializeToString()), torch.randn(2, 5, 16)
+    result = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(result), model(x).detach(), rtol=1e-4, atol=1e-5)
