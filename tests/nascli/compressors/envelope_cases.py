@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-quick = settings(max_examples=50, deadline=None, derandomize=True, database=None)
-few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 
 
 @dataclass(frozen=True)
