@@ -6,7 +6,7 @@ What other methods are measured against, and often hard to beat.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,6 @@ from torch import Tensor
 from nascli.compressors import criteria, torch_pruning_scores
 from nascli.compressors.pruner import Choice, Job, Pruner
 from nascli.engine.protocol import Step
-from nascli.errors import UnsupportedError
 from nascli.recipes.schedule import Span
 from nascli.recipes.session import Losses, Session
 from search_spaces.space import Batch
@@ -47,11 +46,10 @@ class OneShot(Pruner):
         yield Step(metrics=metrics)
         return alive
 
-    def batches(self, job: Job) -> Iterable[Batch]:
+    def batches(self, job: Job) -> Iterator[Batch]:
         """The examples that scores are taken from."""
-        if job.task.data is None:
-            raise UnsupportedError("Scores from gradients need data; give --data NAME.")
-        return job.task.data.train.head(self.examples).batches(self.batch, device=job.task.device)
+        if job.task.data is not None:
+            yield from job.task.data.train.head(self.examples).batches(self.batch, device=job.task.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,5 +105,10 @@ class TorchPruning(OneShot):
     def scores(self, job: Job) -> Tensor:
         """See `OneShot.scores`."""
         return torch_pruning_scores.scores(
-            job.model, job.groups, job.example, self.batches(job), importance=self.importance
+            job.model,
+            job.groups,
+            job.example,
+            self.batches(job),
+            importance=self.importance,
+            rng=job.task.rng(f"compress/random/{job.network.key}"),
         )
