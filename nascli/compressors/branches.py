@@ -75,7 +75,7 @@ def _candidates(traced: Trace, model: nn.Module, left_out: dict[str, str]) -> It
     """What may be a branch: the name of its last layer with parameters, and its operations."""
     for total, one, other in traced.additions():
         for last, first in ((one, other), (other, one)):
-            nodes = traced.between(first, last)
+            nodes = traced.between(_unchanged(first, model), last)
             layers = [n for n in traced.nodes if nodes and n in nodes and _has_parameters(n, model)]
             if nodes is None or not layers:
                 continue
@@ -87,9 +87,9 @@ def _candidates(traced: Trace, model: nn.Module, left_out: dict[str, str]) -> It
                 yield name, nodes
             break
         else:
-            beside, behind = _layer_behind(one, model), _layer_behind(other, model)
-            if beside and behind:
-                left_out[beside] = f"It is added to what {behind!r} computes, so there is no identity beside it."
+            made = [name for name in (_layer_behind(one, model), _layer_behind(other, model)) if name]
+            if made and "get_attr" not in (one.op, other.op):
+                left_out[made[0]] = "What it computes is added to something else than its own input."
 
 
 def _branch(traced: Trace, model: nn.Module, nodes: frozenset[fx.Node]) -> _Found:
@@ -190,6 +190,13 @@ def _has_parameters(node: fx.Node, model: nn.Module) -> bool:
     if node.op == "get_attr":
         return str(node.target) in dict(model.named_parameters(remove_duplicate=False))
     return node.op == "call_module" and any(True for _ in model.get_submodule(str(node.target)).parameters())
+
+
+def _unchanged(node: fx.Node, model: nn.Module) -> fx.Node:
+    """The same value before it went through identities, as shortcuts do that are modules."""
+    while node.op == "call_module" and type(model.get_submodule(str(node.target))) is nn.Identity:
+        (node,) = node.all_input_nodes
+    return node
 
 
 def _layer_behind(node: fx.Node, model: nn.Module) -> str:

@@ -15,12 +15,12 @@ from search_spaces.groups import Groups
 class Basic(nn.Module):
     """A ResNet's block as it is usually written: one activation, in place, used twice."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, shortcut: nn.Module | None = None) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
         self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.down = nn.Conv2d(inputs, outputs, 1, stride) if inputs != outputs else None
+        self.down = nn.Conv2d(inputs, outputs, 1, stride) if inputs != outputs else shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -62,6 +62,13 @@ class PreNorm(nn.Module):
         return torch.add(F.dropout(self.gamma * self.down(F.gelu(self.up(self.norm2(x)))), 0.1, self.training), x)
 
 
+class Padding(nn.Module):
+    """A shortcut without parameters that is no identity."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :4], (0, 0, 0, 0, 0, 4))
+
+
 IMAGES = (torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0)),)
 TOKENS = (torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)),)
 
@@ -87,12 +94,12 @@ def agrees(model: nn.Module, groups: Groups, example: tuple[Tensor, ...]) -> Non
 
 
 def test_residual_networks_of_convolutions() -> None:
-    model = stirred(nn.Sequential(Basic(8, 8), Basic(8, 12, 2), Basic(12, 12)))
+    model = stirred(nn.Sequential(Basic(8, 8), Basic(8, 12, 2), Basic(12, 12, shortcut=nn.Identity())))
     groups = blocks(model, IMAGES)
     names = ("conv1", "bn1", "conv2", "bn2")
     assert [b.modules for b in groups.branches] == [tuple(f"{i}.{n}" for n in names) for i in (0, 2)]
     assert groups.axis.tolist() == [0, 0] and groups.names == ("blocks",)
-    assert "no identity" in groups.left_out["1.bn2"] and len(groups.left_out) == 1
+    assert "something else" in groups.left_out["1.bn2"] and len(groups.left_out) == 1
     assert groups.counts(model.state_dict()).tolist() == [2 * 8 * 8 * 9 + 4 * 8, 2 * 12 * 12 * 9 + 4 * 12]
     agrees(model, groups, IMAGES)
 
@@ -114,6 +121,11 @@ def test_transformers_have_two_branches_a_layer() -> None:
         *(f"0.{name}.{kind}" for name in mlp for kind in ("weight", "bias")), "0.gamma"
     }  # fmt: skip
     agrees(model, groups, TOKENS)
+
+
+def test_shortcuts_that_change_something_are_none() -> None:
+    groups = blocks(stirred(nn.Sequential(Basic(8, 8, shortcut=Padding()))), IMAGES)
+    assert len(groups) == 0 and "something else" in groups.left_out["0.bn2"]
 
 
 def test_nothing_is_changed() -> None:
