@@ -101,7 +101,7 @@ def test_every_page_is_in_the_index() -> None:
     assert [p.name for p in PAGES[1:] if p.name != "index.md" and f"({p.name})" not in index] == []
 
 
-@pytest.mark.parametrize("kind", ["space", "strategy", "recipe", "data", "objective", "latency"])
+@pytest.mark.parametrize("kind", ["space", "strategy", "recipe", "compressor", "data", "objective", "latency"])
 def test_the_table_names_every_plugin(kind: str) -> None:
     table = README.split("## What there is")[1].split("## More")[0]
     assert [name for name in plugins.names(kind) if f"`{name}`" not in table] == []

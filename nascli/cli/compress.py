@@ -33,9 +33,7 @@ MEASURES = {
 }
 """What a level may be a share of -> the objective that measures it."""
 
-Source = Annotated[
-    str | None, typer.Argument(metavar="[CHECKPOINT|RUN]", help="A file with weights, or a run of nascli.")
-]
+Source = Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="A checkpoint (a file with weights), or a run.")]
 Model = Annotated[str | None, typer.Option("--model", help="What the checkpoint belongs to: package.module:callable.")]
 Member = Annotated[
     list[int] | None, typer.Option("--member", help="Of a run: this member of its front. Repeat; default: all.")

@@ -57,7 +57,12 @@ def resume(
     if command not in COMMANDS:
         raise RunFormatError(f"{run} is a run of nascli {command}, which this nascli can't continue.")
     limit_s = None if time_limit is None else seconds(time_limit)
-    given: dict[str, Any] = {"--evaluations": evaluations, "--epochs": epochs, "--time-limit": limit_s, "--level": levels(level)}
+    given: dict[str, Any] = {
+        "--evaluations": evaluations,
+        "--epochs": epochs,
+        "--time-limit": limit_s,
+        "--level": levels(level),
+    }
     keys = BUDGETS.get(command, BUDGETS["search"])
     for flag, value in given.items():
         # A flag that may be repeated is empty where it was not given.

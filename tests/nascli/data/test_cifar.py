@@ -100,6 +100,14 @@ def test_settings_reach_the_splits(tmp_path):
     assert (data.train.pad, data.train.mirror) == (3, False)
 
 
+def test_images_are_normalised_by_given_numbers(tmp_path):
+    binary(tmp_path)
+    data = Cifar10(str(tmp_path), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).load()
+    assert data.train.mean == data.test.mean == (0.485, 0.456, 0.406) and data.val.std == (0.229, 0.224, 0.225)
+    with pytest.raises(DataError, match="for each of the 3 channels"):
+        Cifar10(str(tmp_path), mean=(0.5,), std=(0.5,)).load()
+
+
 def test_missing_data_are_said_to_be_so_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("NASCLI_DATA", str(tmp_path))
     with pytest.raises(DataError) as caught:

@@ -116,6 +116,23 @@ def test_mean_and_deviation_are_those_of_the_training_images_by_channel():
     assert data.signature.shape == (3, 4, 4)
 
 
+def test_given_mean_and_deviation_take_the_place_of_the_images_own():
+    given = {"mean": (0.5,), "std": (0.25,)}
+    data = images(numbered(20), numbered(4), classes=2, val=5, **given)
+    for split in (data.train, data.val, data.test):
+        assert (split.mean, split.std) == ((0.5,), (0.25,))
+    raw = numbered(4)[0].astype(np.float32) / 255
+    batch = next(data.test.batches(4))
+    assert torch.allclose(batch.inputs[0], torch.from_numpy((raw - 0.5) / 0.25))
+
+
+@pytest.mark.parametrize("given", [{"mean": (0.5,)}, {"std": (0.5,)}, {"mean": (0.1, 0.2), "std": (1.0, 1.0)},
+                                   {"mean": (0.5,), "std": (0.0,)}])  # fmt: skip
+def test_mean_and_deviation_have_a_number_for_each_channel(given):
+    with pytest.raises(DataError, match="must have a number for each of the 1 channels, and std be more than 0"):
+        images(numbered(20), numbered(4), classes=2, val=5, **given)
+
+
 def test_moments_are_read_a_few_images_at_a_time():
     class Counting:
         most = 0

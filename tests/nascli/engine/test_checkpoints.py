@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nascli.engine.checkpoints import read_described, read_tensors, write_tensors
+from nascli.engine.checkpoints import read_described, read_for, read_tensors, write_tensors
 from nascli.errors import DataError, RunError, VerifyError
 
 
@@ -119,6 +119,47 @@ class TestWriting:
         path.with_suffix(".json").unlink()
         with pytest.raises(DataError, match=r"x\.json is missing"):
             read_described(path)
+
+
+class TestReadingForAModel:
+    def other(self):
+        return nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 2, 3), bn=nn.BatchNorm2d(2), head=nn.Linear(2, 3)))
+
+    def test_the_model_is_filled_and_its_tensors_are_copies(self, tmp_path, net):
+        torch.save(net.state_dict(), tmp_path / "a.pt")
+        model = self.other()
+        found = read_for(tmp_path / "a.pt", model)
+        assert same(found, net.state_dict()) and same(model.state_dict(), net.state_dict())
+        found["head.bias"].add_(1)
+        assert same(model.state_dict(), net.state_dict())
+
+    def test_old_checkpoints_do_not_count_batches(self, tmp_path, net):
+        state = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+        torch.save(state, tmp_path / "old.pt")
+        found = read_for(tmp_path / "old.pt", self.other())
+        assert found.keys() == net.state_dict().keys() and int(found["bn.num_batches_tracked"]) == 0
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            (lambda s: s.pop("bn.weight"), "it has no 'bn.weight'."),
+            (lambda s: s.update({"bn2.weight": s.pop("bn.weight")}),
+             "it has no 'bn.weight', but 'bn2.weight', which the network has not."),
+            (lambda s: s.update({"head.weight": torch.ones(10, 2)}),
+             "its 'head.weight' is [10, 2], and the network's is [3, 2]."),
+            (lambda s: s.update(more=torch.ones(2)), "it has 'more', which the network has not."),
+            # The first one counts, in the order of the network.
+            (lambda s: s.update({"head.weight": torch.ones(1), "conv.bias": torch.ones(1)}),
+             "its 'conv.bias' is [1], and the network's is [2]."),
+        ],
+    )  # fmt: skip
+    def test_the_first_tensor_that_does_not_fit_is_named(self, tmp_path, net, change, why):
+        state = dict(net.state_dict())
+        change(state)
+        torch.save(state, path := tmp_path / "a.pt")
+        with pytest.raises(DataError) as refused:
+            read_for(path, self.other())
+        assert str(refused.value) == f"{path} holds no weights of this network: {why}"
 
 
 class TestReading:

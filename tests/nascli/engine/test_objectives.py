@@ -192,6 +192,15 @@ class TestBuiltIn:
         assert values["params"] == sum(p.numel() for p in model.parameters())
         assert all(isinstance(v, float) for v in values.values())
 
+    def test_what_is_zero_is_not_counted_among_what_is_left(self) -> None:
+        task = image_task()
+        model = RESNET.build(RESNET.table.smallest)
+        tensors = {name: torch.full_like(tensor, 3) for name, tensor in model.state_dict().items()}
+        tensors["classifier.weight"][1:] = 0
+        found = objectives.nonzero(Subject(Network(RESNET.table.smallest, tensors=tensors), task), task)
+        gone = tensors["classifier.weight"][1:].numel()
+        assert gone and found == sum(p.numel() for p in model.parameters()) - gone
+
     def test_accuracy_and_loss_come_from_one_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
         passes: list[str] = []
 

@@ -88,6 +88,14 @@ class TestPreparing:
     def test_durations(self, text: str, seconds: float) -> None:
         assert prepare(layers(TOY, f"budget.seconds={text}"), kind="strategy").budget.seconds == seconds
 
+    def test_settings_of_compressors_are_the_tasks(self) -> None:
+        given = layers(TOY, "compressor.wgsef.epochs=5")
+        # The dots of a full name make tables within tables, in flags and when a run's settings are read again.
+        given.put("compressor.tests.toy_compress:Halve.epochs", 7, origin="--epochs")
+        given.put("compressor.tests.toy_compress:Halve.telling", False, origin="--set")
+        made = prepare(given, kind="strategy").task.compressors
+        assert made == {"wgsef": {"epochs": 5}, "tests.toy_compress:Halve": {"epochs": 7, "telling": False}}
+
 
 @dataclass(frozen=True)
 class Elsewhere:
@@ -115,6 +123,12 @@ REFUSED: dict[str, tuple[Callable[[], Layers], type[NascliError], str]] = {
     "setting of a strategy": (lambda: layers(TOY, "strategy.bach=3"), SettingsError,
                               "--set strategy.bach=3: strategy 'random' has no setting 'bach'. Did you mean 'batch'?"),
     "setting of data": (lambda: layers(DIGITS, "data.limits=3"), SettingsError, "--set data.limits=3: data 'digits'"),
+    "compressor": (lambda: layers(TOY, "compressor.wgsff.epochs=3"), SettingsError,
+                   "No compressor is called 'wgsff'. Did you mean 'wgsef'?"),
+    "compressor in a package": (lambda: layers(TOY, "compressor.a.b.epochs=3"), SettingsError,
+                                "No compressor is called 'a.b'."),
+    "compressor without a table": (lambda: layers(TOY, "compressor.wgsef=3"), SettingsError,
+                                   "compressor.wgsef=3 is no table of settings; write compressor.wgsef.SETTING=VALUE."),
     "setting of nothing": (lambda: layers(TOY, "sed=3"), SettingsError, "--set sed=3: nascli has no setting 'sed'."),
     "budget": (lambda: layers(TOY, "budget.evaluation=3"), SettingsError, "Did you mean 'evaluations'?"),
     "budget of nothing": (lambda: layers(TOY, "budget.evaluations=-5"), SettingsError,

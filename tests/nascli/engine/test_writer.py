@@ -57,6 +57,18 @@ def test_going_on_needs_the_same_settings_but_for_the_budget(tmp_path: Path) -> 
     write(tmp_path).__exit__()
 
 
+def test_a_compression_may_get_more_levels_and_other_forms_of_export(tmp_path: Path) -> None:
+    def again(**changes: object) -> None:
+        write(tmp_path, "compress", **{"strategy": {"levels": [0.5], "of": "macs"}, "report": {}} | changes).__exit__()
+
+    again()
+    again(strategy={"levels": [0.5, 0.3], "of": "macs"}, report={"to": ["onnx"]})
+    with pytest.raises(RunConflictError, match=r"\(strategy.of: 'macs' -> 'params'\)"):
+        again(strategy={"levels": [0.5], "of": "params"})
+    with pytest.raises(RunConflictError, match=r"\(compressor.wgsef.epochs: "):
+        again(compressor={"wgsef": {"epochs": 3.0}})
+
+
 def test_texts_are_replaced_whole(tmp_path: Path) -> None:
     with write(tmp_path) as run:
         run.save_text("genotype-0.txt", "first, and longer\n")
