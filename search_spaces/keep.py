@@ -40,16 +40,7 @@ class Keep:
 
     def apply(self, model: nn.Module) -> nn.Module:
         """The smaller network; `model` may be taken apart. Raises SpaceError if it has nothing of a name."""
-        modules: dict[str, list[str]] = {}
-        for tensor in self.cuts:
-            modules.setdefault(tensor.rpartition(".")[0], []).append(tensor)
-        shared = _shared(model)
-        for name, tensors in modules.items():
-            module = submodule(model, name)
-            groups = _groups(module)
-            for tensor in tensors:
-                self._shorten(model, tensor, shared)
-            _count(module, groups)
+        self._shorten(model)
         for name, channels in self.borders.items():
             _rewire(model, name, channels)
         for name, heads in self.heads.items():
@@ -58,32 +49,50 @@ class Keep:
             skip(model, branch)
         return model
 
-    def _shorten(self, model: nn.Module, tensor: str, shared: Mapping[int, Sequence[tuple[nn.Module, str]]]) -> None:
-        """Make one tensor shorter, in all modules that share it."""
-        module, attribute = submodule(model, tensor.rpartition(".")[0]), tensor.rpartition(".")[2]
-        whole = getattr(module, attribute, None)
-        if not isinstance(whole, Tensor):
-            raise SpaceError(f"The network has no tensor called {tensor!r}, of which some is to be kept.")
-        value = whole.detach()
-        for dim, kept in self.cuts[tensor].items():
-            if dim >= value.dim() or (kept and max(kept) >= value.shape[dim]):
-                shape = "x".join(map(str, value.shape))
-                raise SpaceError(f"{tensor!r} is {shape}, so it has no index {max(kept)} along dimension {dim}.")
-            value = value.index_select(dim, torch.tensor(kept, dtype=torch.int64, device=value.device))
-        if isinstance(whole, nn.Parameter):
-            value = nn.Parameter(value, requires_grad=whole.requires_grad)
-        for owner, name in shared.get(id(whole), [(module, attribute)]):
-            setattr(owner, name, value)
+    def _shorten(self, model: nn.Module) -> None:
+        """Make the tensors shorter, wherever they are shared, and let their modules know."""
+        wholes = {name: _tensor(model, name) for name in self.cuts}
+        places = _places(model)
+        groups = {module: _groups(module) for whole in wholes.values() for module, _ in places[id(whole)]}
+        for whole in {id(whole): whole for whole in wholes.values()}.values():
+            value = whole.detach()
+            for name, dims in self.cuts.items():
+                for dim, kept in dims.items() if wholes[name] is whole else ():
+                    value = _shortened(name, value, dim, kept, before=whole.shape)
+            if isinstance(whole, nn.Parameter):
+                value = nn.Parameter(value, requires_grad=whole.requires_grad)
+            for module, attribute in places[id(whole)]:
+                setattr(module, attribute, value)
+        for module, before in groups.items():
+            _count(module, before)
 
 
-def _shared(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """Where each parameter lies, which may be several places."""
+def _tensor(model: nn.Module, name: str) -> Tensor:
+    owner, _, attribute = name.rpartition(".")
+    found = getattr(submodule(model, owner), attribute, None)
+    if not isinstance(found, Tensor):
+        raise SpaceError(f"{type(model).__name__} has no tensor {name!r}; is this the network it was in?")
+    return found
+
+
+def _places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Where each tensor lies, which may be several places."""
     places: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                places.setdefault(id(parameter), []).append((module, name))
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                places.setdefault(id(tensor), []).append((module, name))
     return places
+
+
+def _shortened(name: str, value: Tensor, dim: int, kept: Sequence[int], *, before: Sequence[int]) -> Tensor:
+    """The value with these indices of one dimension; those of a tensor that two names share are cut once."""
+    if dim >= len(before) or max(kept, default=0) >= before[dim]:
+        shape = "x".join(map(str, before))
+        raise SpaceError(f"{name!r} is {shape}, so it has no index {max(kept, default=0)} along dimension {dim}.")
+    if len(kept) == value.shape[dim] < before[dim]:
+        return value
+    return value.index_select(dim, torch.tensor(kept, dtype=torch.int64, device=value.device))
 
 
 def _groups(module: nn.Module) -> tuple[int, int]:

@@ -81,12 +81,13 @@ class _Stand(nn.Conv1d):
     """A layer that reads and makes as many channels as a shortcut; what it computes means nothing."""
 
     def __init__(self, shortcut: Shortcut) -> None:
-        super().__init__(shortcut.inputs, shortcut.outputs, 1, bias=False)
+        super().__init__(shortcut.inputs, shortcut.outputs, 1, bias=False, device="meta")  # draws nothing
+        self.weight = nn.Parameter(torch.ones(self.weight.shape))
         self._shape = shortcut.shape
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of the shortcut's shape that depends on `x`."""
-        return (x.mean() * self.weight.mean()).expand(self._shape).clone()
+        return (x.mean() * self.weight.mean().to(x)).expand(self._shape).clone()
 
 
 def _seen(model: nn.Module, example: tuple[Tensor, ...]) -> dict[str, list[tuple[Tensor, Tensor]]]:
