@@ -21,6 +21,10 @@ TRACE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, Ru
 """What a pass may fail with on a network that was not made for it."""
 
 
+OUTPUTS = "its channels are the network's outputs"
+"""What bars the channels of the last layers."""
+
+
 @dataclass(eq=False)
 class Node:
     """A layer or an operation of the pass."""
@@ -62,7 +66,7 @@ def traced(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Node], l
 
     def returned(out: Any) -> Any:
         for tensor in torch_pruning.utils.flatten_as_list(out):
-            ends[tensor.grad_fn] = "its channels are the network's outputs"
+            ends[tensor.grad_fn] = OUTPUTS
         return out
 
     graph = torch_pruning.DependencyGraph()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd as Conv
 
 from nascli.compressors import members
-from nascli.compressors.circuit import TRACE_ERRORS
+from nascli.compressors.circuit import OUTPUTS, TRACE_ERRORS
 from nascli.compressors.coupling import Channel, coupled
 from nascli.compressors.members import Side
 from nascli.compressors.shortcuts import Shortcut, replaced, shortcuts
@@ -29,7 +29,8 @@ def channels(model: nn.Module, example: tuple[Tensor, ...], *, kind: Kind, norm:
     """The channels that convolutions make ("filters"), or those that linear layers alone make ("neurons").
 
     With the norm "coupled", what the next layers make of a channel counts as its own, too. The model is left as it is.
-    Layers whose channels can't be removed are named in `left_out`; so are all of them if the model can't be traced.
+    `left_out` names layers whose channels can't be removed, all of them if the model can't be traced; those that make
+    the network's outputs are not among them.
     """
     pass_ = _Pass(model)
     makers = pass_.makers(kind)
@@ -41,11 +42,13 @@ def channels(model: nn.Module, example: tuple[Tensor, ...], *, kind: Kind, norm:
     reasons = dict.fromkeys(makers, "the network's output does not depend on it")
     axes: dict[frozenset[tuple[str, Side]], list[Channel]] = {}
     for channel in found:
-        reason = pass_.refusal(channel, kind)
-        if not reason:
-            axes.setdefault(frozenset((n, side) for n, side, _ in channel.places), []).append(channel)
         made = {n for n, side, _ in channel.places if side == "out"} & reasons.keys()
-        reasons |= dict.fromkeys(made, reason or "its channels can only go together")
+        if channel.barred == OUTPUTS or not pass_.fits(channel, kind):
+            reasons = {n: r for n, r in reasons.items() if n not in made}
+            continue
+        reasons |= dict.fromkeys(made, channel.barred or "its channels can only go together")
+        if not channel.barred:
+            axes.setdefault(frozenset((n, side) for n, side, _ in channel.places), []).append(channel)
     return pass_.groups([axis for axis in axes.values() if len(axis) > 1], norm, reasons)
 
 
@@ -76,15 +79,13 @@ class _Pass:
         constant = {s.module: dict.fromkeys(s.constant, "its channels are given a constant by a module") for s in found}
         return coupled(replaced(plain, found), example, {s.module: s.pairs() for s in found}, constant)
 
-    def refusal(self, channel: Channel, kind: Kind) -> str:
-        """Why a channel is not of this kind or can't go, "" if it is and can."""
+    def fits(self, channel: Channel, kind: Kind) -> bool:
+        """Whether a channel is of a kind: who makes it says so."""
         layers = [self._layers[n] for n, side, _ in channel.places if side != "in" and n not in self._shortcuts]
         convolved = any(isinstance(layer, Conv) and members.produces(layer) for layer in layers)
-        if kind == "neurons" and (convolved or any(isinstance(layer, nn.Embedding) for layer in layers)):
-            return "its channels are also made by " + ("convolutions" if convolved else "an embedding")
-        if kind == "filters" and not convolved:
-            return "its channels are made by no convolution"
-        return channel.barred or ("" if any(map(members.produces, layers)) else "its channels are made by no layer")
+        embedded = any(isinstance(layer, nn.Embedding) for layer in layers)
+        made = any(map(members.produces, layers))
+        return convolved if kind == "filters" else made and not convolved and not embedded
 
     def groups(self, axes: Sequence[Sequence[Channel]], norm: Norm, reasons: Mapping[str, str]) -> Groups:
         """Channels that lie on axes as groups, in the order of the layers that make them."""
