@@ -1,9 +1,7 @@
 """The proximal step on a network's groups after each step of the optimiser, and what it needs to know of the groups.
 
-Norms of different layers are not comparable, so each layer counts with its share: a group's squared norm is the sum,
-over the layers that it takes part in, of the part of the layer's squared norm that is its own. What a group costs adds
-up over the same layers, so that neither wide nor coupled ones are favoured. How many groups may stay is found from the
-level by counting the smaller network, anew every so often while training moves the norms.
+Norms of different layers are not comparable, so each group is weighted by the mean square of its axis; how many groups
+may stay is found from the level by counting the smaller network, anew every so often while training moves the norms.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from torch.optim import Optimizer
 
 from nascli.compressors.envelope import shrink
 from nascli.compressors.selection import Rules, Select, protected
-from search_spaces.groups import NOBODY, Groups
+from search_spaces.groups import Groups
 
 LARGEST_STEP = 0.1
 """Of lr x strength: beyond it, the published operator shrinks what survives faster than training can mend."""
@@ -67,9 +65,7 @@ class Sparsifier:
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._prices = prices
         self._before: dict[str, Tensor] = {}
-        whole = {part.tensor: 1.0 for part in groups.parts}
         self.notes: dict[str, Any] = {
-            "layers": whole,
             "weights": torch.ones(len(groups), dtype=torch.float64),
             "budget": math.nan,
             "strength": 0.0,
@@ -83,20 +79,25 @@ class Sparsifier:
         self._remember()
 
     def norms(self) -> Tensor:
-        """The norm of each group, weighted [groups], on the CPU."""
-        weights: Tensor = self.notes["weights"]
-        return _norms(self._parameters, self._groups, self.notes["layers"]) * weights.sqrt()
+        """The norm of each group [groups], on the CPU."""
+        return self._groups.squares(self._parameters).sqrt().cpu()
 
     def select(self) -> Tensor:
         """The groups that the level leaves room for, bool [groups]."""
         return self._select(self.norms())
 
     def _select(self, norms: Tensor) -> Tensor:
-        return self._choose(norms / self._prices.sqrt())
+        return self._choose(self._scores(norms))
+
+    def _scores(self, norms: Tensor) -> Tensor:
+        """What decides between groups [groups]: weighted norms by the root of what they cost."""
+        weights: Tensor = self.notes["weights"]
+        return norms * (weights / self._prices).sqrt()
 
     def step(self, optimiser: Optimizer, *, number: int, progress: float) -> int:
         """Shrink the groups once; how many are alive afterwards. `progress` is the share of the pruning phase."""
-        norms = self._refresh(self.norms(), number, progress)
+        norms = self.norms()
+        self._refresh(norms, number, progress)
         lr = float(optimiser.param_groups[0]["lr"])
         automatic = self._automatic(norms) if self._envelope.strength == "auto" else 0.0
         factors = self._factors(norms, self._envelope.step_size(progress, lr, automatic))
@@ -108,36 +109,17 @@ class Sparsifier:
         self._remember()
         return int(((norms > 0) & ~dead).sum())
 
-    def _refresh(self, norms: Tensor, number: int, progress: float) -> Tensor:
-        """The norms, once it is known anew how layers weigh and for how many groups there is room.
-
-        Near the end of the phase, nothing moves any more.
-        """
+    def _refresh(self, norms: Tensor, number: int, progress: float) -> None:
+        """Find anew how groups weigh and for how many there is room; near the end of the phase, nothing moves."""
         due = number - self.notes["refreshed"] >= self._envelope.refresh_steps and progress < 1 - self._envelope.settle
         if self.notes["refreshed"] >= 0 and not due:
-            return norms
+            return
         if self._envelope.normalised:
-            self._weigh()
-            norms = self.norms()
+            self.notes["weights"] = _weights(norms, self._groups)
         alive = self._select(norms)
         room = int(alive.sum())
         budget = float(self._prices[alive].sum()) if self._blocks is None else room / len(self._blocks)
         self.notes |= {"refreshed": number, "budget": budget, "room": room}
-        return norms
-
-    def _weigh(self) -> None:
-        """Let each layer count with its share.
-
-        The debiased operator works in the weighted metric. The published one belongs to the metric in which gradients
-        make their steps, so there each group gets one weight, by which its norm becomes what it is in the other metric.
-        """
-        layers = _layer_weights(self._parameters, self._groups)
-        if self._envelope.operator == "debiased":
-            self.notes["layers"] = layers
-            return
-        plain = _norms(self._parameters, self._groups, self.notes["layers"])
-        ratio = _norms(self._parameters, self._groups, layers) / plain
-        self.notes["weights"] = torch.where(plain > 0, ratio.square(), self.notes["weights"])
 
     def _safe(self, norms: Tensor) -> Tensor:
         return protected(norms, self._groups, self._envelope.rules)
@@ -149,15 +131,19 @@ class Sparsifier:
             rows = self._blocks
             inside = shrink(norms[rows], self.notes["budget"], step, operator=self._envelope.operator)
             return torch.ones_like(norms).scatter_(0, rows.flatten(), inside.flatten())
+        debiased = self._envelope.operator == "debiased"
         factors = shrink(
-            (norms / weights.sqrt()).masked_fill(safe, 0.0),
+            norms.masked_fill(safe, 0.0),
             max(0.0, self.notes["budget"] - float(self._prices[safe].sum())),
             step,
             weights=weights,
             costs=self._prices,
+            # In the metric of the weights, a step means the same to all groups; but the published operator belongs to
+            # the metric in which gradients make their steps, which is Euclid's.
+            metric=weights if debiased else None,
             operator=self._envelope.operator,
         )
-        survivors = torch.ones_like(weights) if self._envelope.operator == "debiased" else 1 / (1 + step * weights)
+        survivors = torch.ones_like(weights) if debiased else 1 / (1 + step * weights)
         return torch.where(safe, survivors, factors)
 
     def _automatic(self, norms: Tensor) -> float:
@@ -166,14 +152,13 @@ class Sparsifier:
         Dead groups stay so if the strength exceeds the largest weighted gradient among them over the smallest weighted
         norm among the living: the optimality condition of the envelope.
         """
-        layers = self.notes["layers"]
+        weights = self.notes["weights"].sqrt()
         gradients = {n: p.grad if p.grad is not None else torch.zeros_like(p) for n, p in self._parameters.items()}
-        # In the weighted metric, gradients are divided by what values are multiplied by.
-        pulls = _norms({n: gradients[n] / layers[n] for n in layers}, self._groups, layers)
-        pulls = pulls / self.notes["weights"].sqrt()
-        order = torch.argsort(norms / self._prices.sqrt(), descending=True, stable=True)
+        pulls = self._groups.squares(gradients).sqrt().cpu() / weights
+        held = norms * weights
+        order = torch.argsort(self._scores(norms), descending=True, stable=True)
         count = min(len(norms), self.notes["room"])
-        outside, weakest = order[count:], norms[order[max(0, count - 1)]]
+        outside, weakest = order[count:], held[order[max(0, count - 1)]]
         if len(outside) and weakest > 0:
             now = 0.5 * float(pulls[outside].max() / weakest)
             before = self.notes["strength"]
@@ -203,18 +188,10 @@ class Sparsifier:
                 self._groups.scale_({n: kept.get(n, p.new_zeros(p.shape)) for n, p in self._parameters.items()}, living)
 
 
-def _norms(tensors: Mapping[str, Tensor], groups: Groups, layers: Mapping[str, float]) -> Tensor:
-    """The norm of each group in such tensors, weighted by layer [groups], on the CPU."""
-    return groups.sums({n: tensors[n].detach().square() * weight for n, weight in layers.items()}).sqrt().cpu()
-
-
-def _layer_weights(parameters: Mapping[str, Tensor], groups: Groups) -> dict[str, float]:
-    """For each tensor, one over the squared norm that groups have in its whole layer; 1 for a layer of zeros."""
-    energy: dict[str, float] = {}
-    for part in groups.parts:
-        square = parameters[part.tensor].detach().square()
-        owned = (part.owners.to(square.device) != NOBODY).to(square)
-        layer = part.tensor.rpartition(".")[0]
-        energy[layer] = energy.get(layer, 0.0) + float((square * owned).sum(dtype=torch.float64))
-    layers = {part.tensor: energy[part.tensor.rpartition(".")[0]] for part in groups.parts}
-    return {name: 1 / found if found > 0 else 1.0 for name, found in layers.items()}
+def _weights(norms: Tensor, groups: Groups) -> Tensor:
+    """One over the mean square of the living groups of each group's axis [groups]; 1 where none lives."""
+    squares = norms.square()
+    sums = torch.zeros(len(groups.names), dtype=torch.float64).index_add_(0, groups.axis, squares)
+    living = torch.zeros_like(sums).index_add_(0, groups.axis, (squares > 0).double())
+    means = torch.where(living > 0, sums / living.clamp(min=1), 1.0)
+    return (1 / means)[groups.axis]

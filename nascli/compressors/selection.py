@@ -98,7 +98,9 @@ def select(scores: Tensor, groups: Groups, rules: Rules, share: Share, kept: flo
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if share(living(middle)) <= kept else (low, middle - 1)
-    return living(low)
+    alive = living(low)
+    # The next group in line may be a dear one, of a coupled axis, while others would still fit.
+    return _filled(alive, scores, places, groups, rules, share, kept) if rules.round_to == 1 else alive
 
 
 def select_in_blocks(scores: Tensor, blocks: Tensor, count: int) -> Tensor:
@@ -117,3 +119,21 @@ def whole(kept: float, size: int) -> int:
         levels = ", ".join(f"{n / size:g}" for n in range(1, size))
         raise SettingsError(f"Of blocks of {size}, the level {kept:g} keeps no whole number; give one of {levels}.")
     return count
+
+
+def _filled(
+    alive: Tensor, scores: Tensor, places: Tensor, groups: Groups, rules: Rules, share: Share, kept: float
+) -> Tensor:
+    """With the next groups of each axis for as long as they fit, the axis with the highest score first."""
+    counts = torch.bincount(groups.axis[alive], minlength=len(groups.names))
+    dead = (~alive).nonzero().flatten()
+    following = groups.axis[dead[torch.argsort(scores[dead], descending=True, stable=True)]]
+    for axis in dict.fromkeys(following.tolist()):
+        while counts[axis] < groups.sizes()[axis]:
+            counts[axis] += 1
+            more = places < counts[groups.axis]
+            if share(more) > kept:
+                counts[axis] -= 1
+                break
+            alive = more
+    return alive

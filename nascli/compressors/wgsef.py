@@ -37,11 +37,11 @@ class WGSEF(Pruner):
     """The published proximal operator also shrinks what survives; the debiased one leaves that as it is."""
     strength: Literal["ramp", "auto"] | float = "ramp"
     """The operator's step: a ramp over the phase; or lr times a number, which "auto" reads off the gradients."""
-    prox_steps: tuple[float, float] = (1e-4, 0.5)
+    prox_steps: tuple[float, float] = (1e-3, 0.9)
     """The first and the last step of the ramp, which is geometric."""
     normalised: bool = True
-    """Whether norms are compared relative to the mean square of their layer."""
-    priced: bool = True
+    """Whether norms are compared relative to the mean square of their layer's living groups."""
+    priced: bool = False
     """Whether a group's norm is weighed against what it costs of the level's unit."""
     half_space: float | None = None
     """If given: groups die, too, when a step leaves them with less than this share along their former direction."""

@@ -33,19 +33,23 @@ def idle(net: nn.Module, lr: float = 0.1) -> torch.optim.SGD:
     return torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
 
 
-def test_each_layer_counts_with_its_share() -> None:
+def test_groups_weigh_by_the_mean_square_of_those_that_live_on_their_axis() -> None:
     net, groups = grouped()
+    optimiser = idle(net)
     shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(1e-9, 1e-9)))
-    shrinking.step(idle(net), number=1, progress=0.0)
-    layers = {part.tensor.rpartition(".")[0] for part in groups.parts}
-    # Every layer has given away a squared norm of 1, whatever its width and scale.
-    assert float(shrinking.norms().square().sum()) == pytest.approx(len(layers))
-    before = shrinking.norms()
-    with torch.no_grad():
-        net.get_submodule("layer3.0.conv1").weight.mul_(100.0)  # type: ignore[operator]
+    shrinking.step(optimiser, number=1, progress=0.0)
+    norms, weights = shrinking.norms(), shrinking.notes["weights"]
+    for axis in range(len(groups.names)):
+        mine = groups.axis == axis
+        assert float((norms[mine].square() * weights[mine]).mean()) == pytest.approx(1)
+    # The scale of a layer is of no account, and neither are the dead.
+    dead = torch.ones(len(groups), dtype=torch.float64)
+    dead[0] = 0.0
+    groups.scale_(dict(net.named_parameters()), dead)
     again = sparsifier(net, groups, shrinking._envelope)
-    again.step(idle(net), number=1, progress=0.0)
-    assert torch.allclose(again.norms(), before, atol=1e-6)
+    again.step(optimiser, number=1, progress=0.0)
+    first = (groups.axis == groups.axis[0]) & (dead > 0)
+    assert float((again.norms()[first].square() * again.notes["weights"][first]).mean()) == pytest.approx(1)
 
 
 def test_the_ramp_ends_on_the_number_of_groups_there_is_room_for() -> None:
@@ -59,8 +63,7 @@ def test_the_ramp_ends_on_the_number_of_groups_there_is_room_for() -> None:
     assert alive[0] == len(groups) and alive[-1] == len(groups) // 2
     assert int(shrinking.select().sum()) == len(groups) // 2
     # The debiased operator leaves alone what stays.
-    layers = shrinking.notes["layers"]
-    assert layers and shrinking.norms()[strongest] > 0 and before > 0
+    assert shrinking.norms()[strongest] == pytest.approx(float(before))
 
 
 def test_survivors_keep_their_values_or_shrink_as_published() -> None:
