@@ -38,10 +38,29 @@ def finish(
         if network.key not in run.run.finals:
             found = Subject(network, task).quality("test")
             run.record_final(network.key, {f"test_{name}": value for name, value in found.items()})
+    _time(prepared, run, front)
     run.write_front(front, {k: v for k, v in run.run.front.items() if k != "members"})
     for member in run.run.front["members"]:
         if run.run.has_network(member["n"]):
             _export(run, member, task, ["torch", *(name for name in to if name != "torch")])
+
+
+def _time(prepared: Prepared, run: Writer, front: Sequence[Trial]) -> None:
+    """Time the front and the dense networks again, in turns: what was timed when it came up can't be compared."""
+    from nascli.engine.evaluate import Subject
+    from nascli.engine.timing import side_by_side
+
+    task, finals = prepared.task, run.run.finals
+    stored = [run.run.network(t.number, task.space) for t in front if run.run.has_network(t.number)]
+    networks = {n.key: n for n in (*prepared.strategy.sources(task), *stored)}
+    if "latency_ms" not in {o.name for o in (*task.objectives, *task.recorded)} or all(
+        "latency_ms" in finals.get(key, {}) for key in networks
+    ):
+        return
+    subjects = [Subject(network, task) for network in networks.values()]
+    readings = side_by_side([s.structure for s in subjects], subjects[0].example, task.latency)
+    for key, reading in zip(networks, readings, strict=True):
+        run.record_final(key, {"latency_ms": reading.ms, "latency_ms_iqr": reading.iqr_ms})
 
 
 def rows(prepared: Prepared, run: Run) -> list[dict[str, Any]]:

@@ -100,7 +100,8 @@ def select(scores: Tensor, groups: Groups, rules: Rules, share: Share, kept: flo
         low, high = (middle, high) if share(living(middle)) <= kept else (low, middle - 1)
     alive = living(low)
     # The next group in line may be a dear one, of a coupled axis, while others would still fit.
-    return _filled(alive, scores, places, groups, rules, share, kept) if rules.round_to == 1 else alive
+    fills = rules.round_to == 1 and rules.scope == "global"
+    return _filled(alive, scores, places, groups, share, kept) if fills else alive
 
 
 def select_in_blocks(scores: Tensor, blocks: Tensor, count: int) -> Tensor:
@@ -121,19 +122,21 @@ def whole(kept: float, size: int) -> int:
     return count
 
 
-def _filled(
-    alive: Tensor, scores: Tensor, places: Tensor, groups: Groups, rules: Rules, share: Share, kept: float
-) -> Tensor:
-    """With the next groups of each axis for as long as they fit, the axis with the highest score first."""
+def _filled(alive: Tensor, scores: Tensor, places: Tensor, groups: Groups, share: Share, kept: float) -> Tensor:
+    """With the next groups in line that still fit; an axis of which one did not is closed."""
     counts = torch.bincount(groups.axis[alive], minlength=len(groups.names))
     dead = (~alive).nonzero().flatten()
     following = groups.axis[dead[torch.argsort(scores[dead], descending=True, stable=True)]]
-    for axis in dict.fromkeys(following.tolist()):
-        while counts[axis] < groups.sizes()[axis]:
+    still_open = set(following.tolist())
+    for axis in following.tolist():
+        if not still_open:
+            break
+        if axis in still_open:
             counts[axis] += 1
             more = places < counts[groups.axis]
-            if share(more) > kept:
+            if share(more) <= kept:
+                alive = more
+            else:
                 counts[axis] -= 1
-                break
-            alive = more
+                still_open.remove(axis)
     return alive

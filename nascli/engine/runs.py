@@ -58,8 +58,11 @@ class Run:
 
     @property
     def finals(self) -> dict[str, dict[str, float]]:
-        """Network key -> what was measured once, at the end, on the test split."""
-        return {row["key"]: row["values"] for row in read_rows(self.path / "finals.jsonl")}
+        """Network key -> what was measured once, at the end: on the test split, side by side."""
+        found: dict[str, dict[str, float]] = {}
+        for row in read_rows(self.path / "finals.jsonl"):
+            found.setdefault(row["key"], {}).update(row["values"])
+        return found
 
     @property
     def scores(self) -> list[dict[str, Any]]:

@@ -63,6 +63,22 @@ def test_axes_keep_multiples() -> None:
         assert alone(alive) <= kept
 
 
+def test_what_still_fits_comes_in_the_place_of_what_is_too_dear() -> None:
+    of = groups(4, 4)
+    scores = torch.tensor([9.0, 8.0, 5.0, 4.0, 7.0, 3.0, 2.0, 1.0])
+    prices = torch.tensor([10.0] * 4 + [1.0] * 4, dtype=torch.float64)
+
+    def share(alive: Tensor) -> float:
+        return float(prices[alive].sum() / 44)
+
+    # 9, 8 and 7 fit; 5 is dear and does not, but of the cheap ones two more do.
+    alive = select(scores, of, Rules(floor=0.0), share, 23.5 / 44)
+    assert alive.tolist() == [True, True, False, False, True, True, True, False]
+    # Where every axis keeps the same share, nothing is filled in.
+    even = select(scores, of, Rules(floor=0.0, scope="axis"), share, 23.5 / 44)
+    assert even.tolist() == [True, True, False, False, True, True, False, False]
+
+
 def test_a_level_below_the_floors_is_refused_with_the_least_there_is() -> None:
     with pytest.raises(InfeasibleError, match=r"0\.05.*0\.2000 is left"):
         select(torch.rand(10), groups(10), Rules(floor=0.2), alone, 0.05)
