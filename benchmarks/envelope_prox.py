@@ -17,7 +17,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from nascli.compressors.envelope import Operator, Search, shrink
+from nascli.compressors.envelope.functions import Operator, Search, shrink
 
 MANY = 5_000_000
 """From here on, three rounds are enough."""

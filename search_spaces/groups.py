@@ -24,7 +24,7 @@ class Part:
     tensor: str
     """The tensor's name in the state dict."""
     owners: Tensor
-    """The group of each entry, or NOBODY; int64, of a shape that broadcasts against the tensor: [n, 1, 1, 1] for rows."""
+    """The group of each entry, or NOBODY; int64, broadcasts against the tensor: [n, 1, 1, 1] for rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +101,8 @@ class Groups:
 
     def counts(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """How many numbers each group has [groups], float64."""
-        ones = {p.tensor: torch.ones((), device=tensors[p.tensor].device).expand_as(tensors[p.tensor]) for p in self.parts}
-        return self.squares(ones)
+        of = {part.tensor: tensors[part.tensor] for part in self.parts}
+        return self.squares({name: torch.ones((), device=t.device).expand_as(t) for name, t in of.items()})
 
     def squares(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The squared Euclidean norm of each group [groups], float64, on the tensors' device."""
@@ -162,8 +162,10 @@ class Groups:
 def joined(kinds: Sequence[Groups]) -> Groups:
     """Groups of several kinds as one, numbered in this order."""
     start = axes = 0
-    axis, names, parts, cuts = [], [], [], []
-    borders, heads, branches, left_out = [], [], [], {}
+    axis: list[Tensor] = []
+    names: list[str] = []
+    left_out: dict[str, str] = {}
+    parts, cuts, borders, heads, branches = [], [], [], [], []
     for groups in kinds:
 
         def later(owners: Tensor, start: int = start) -> Tensor:

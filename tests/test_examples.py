@@ -11,8 +11,8 @@ import torch
 
 from examples.cifar_resnet import resnet20, resnet56
 from nascli import plugins, settings, training
-from nascli.compressors.branches import blocks as blocks_of
-from nascli.compressors.heads import heads
+from nascli.compressors.groups.branches import blocks as blocks_of
+from nascli.compressors.groups.heads import heads
 from nascli.data.cifar import Cifar10
 from nascli.engine.checkpoints import read_for
 from predictors.cost import count

@@ -49,6 +49,32 @@ def taylor(model: nn.Module, groups: Groups, batches: Iterable[Batch]) -> Tensor
     return total / seen
 
 
+def fisher(model: nn.Module, groups: Groups, batches: Iterable[Batch]) -> Tensor:
+    """What the loss would rise by without each group, to second order and but for a factor [groups], float64.
+
+    The mean over examples of (gradient of the example's loss x output of the group)^2, a diagonal Fisher estimate
+    (Theis et al. 2018, arXiv:1801.05787). A group's outputs scale with the parameters of its normalisation layers, so
+    these are read where it has any, and else its weights and biases. Raises as `taylor` does.
+    """
+    norms = {name for name, m in model.named_modules() if not list(m.children()) and _normalises(m)}
+    state = model.state_dict()
+    behind = replace(groups, parts=tuple(p for p in groups.parts if p.tensor.rpartition(".")[0] in norms))
+    bare = behind.counts(state) == 0
+    total, seen = torch.zeros(len(groups), dtype=torch.float64), 0
+    names = {p.tensor for p in groups.parts}
+    parameters = {name: p.detach() for name, p in model.named_parameters(remove_duplicate=False) if name in names}
+    for gradients in derivatives(model, parameters, batches, of="examples"):
+        products = {name: g.to(torch.float64) * parameters[name] for name, g in gradients.items()}
+        along = torch.where(bare, groups.sums(products), behind.sums(products))
+        total, seen = total.to(along.device) + along.square(), seen + 1
+    return total / seen
+
+
+def _normalises(module: nn.Module) -> bool:
+    """Whether it is a normalisation layer, by its parameters: a vector for each channel and no other."""
+    return "norm" in type(module).__name__.lower() and all(p.dim() <= 1 for p in module.parameters())
+
+
 def bn_scale(model: nn.Module, groups: Groups) -> Tensor:
     """The absolute scale |gamma| of BatchNorm, averaged over the layers in each group [groups], float64.
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nascli.compressors.formula import Formula
+from nascli.compressors.groups.removal import keep
 from nascli.compressors.protocol import Level
-from nascli.compressors.removal import keep
 from nascli.engine.task import Task
 from nascli.errors import UnsupportedError
 from predictors.cost import count

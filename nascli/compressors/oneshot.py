@@ -6,7 +6,6 @@ What other methods are measured against, and often hard to beat.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +14,7 @@ from torch import Tensor
 from nascli.compressors import criteria, torch_pruning_scores
 from nascli.compressors.pruner import Choice, Job, Pruner
 from nascli.engine.protocol import Step
-from nascli.recipes.schedule import Span
 from nascli.recipes.session import Losses, Session
-from search_spaces.space import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +25,6 @@ class OneShot(Pruner):
     """What of a layer its groups' scores are divided by before layers compete with each other."""
     examples: int = 512
     """Training examples that scores are taken from, where they need any."""
-
-    @property
-    def healing(self) -> Span:
-        """See `Pruner.healing`."""
-        return Span()
 
     @abstractmethod
     def scores(self, job: Job) -> Tensor:
@@ -45,11 +37,6 @@ class OneShot(Pruner):
         metrics = {"alive": float(alive.sum()), "groups": float(len(alive)), "share": job.share(alive)}
         yield Step(metrics=metrics)
         return alive
-
-    def batches(self, job: Job) -> Iterator[Batch]:
-        """The examples that scores are taken from."""
-        if job.task.data is not None:
-            yield from job.task.data.train.head(self.examples).batches(self.batch, device=job.task.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +57,7 @@ class Taylor(OneShot):
 
     def scores(self, job: Job) -> Tensor:
         """See `OneShot.scores`."""
-        return criteria.taylor(job.model, job.groups, self.batches(job))
+        return criteria.taylor(job.model, job.groups, job.examples(self.examples, self.batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +95,7 @@ class TorchPruning(OneShot):
             job.model,
             job.groups,
             job.example,
-            self.batches(job),
+            job.examples(self.examples, self.batch),
             importance=self.importance,
             rng=job.task.rng(f"compress/random/{job.network.key}"),
         )

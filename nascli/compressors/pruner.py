@@ -20,16 +20,16 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from nascli import training
-from nascli.compressors.finding import Asked, find
+from nascli.compressors.groups.finding import Asked, find
+from nascli.compressors.groups.removal import remove, silence_
 from nascli.compressors.meter import Meter
 from nascli.compressors.protocol import Compression, Level
-from nascli.compressors.removal import remove, silence_
 from nascli.compressors.selection import Rules, select, select_in_blocks, whole
 from nascli.engine.evaluate import Subject, assemble
 from nascli.engine.network import Network
 from nascli.engine.protocol import Step, Trial
 from nascli.engine.task import Task
-from nascli.recipes.schedule import Schedule, Span
+from nascli.recipes.schedule import Schedule
 from nascli.recipes.session import After, Losses, Moment, Session, at_rest
 from search_spaces.groups import Groups
 from search_spaces.space import Batch
@@ -51,6 +51,11 @@ class Job:
         self._rules = settings.rules
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
         self.teacher.to(memory_format=training.memory_format(self.teacher))  # type: ignore[call-overload]
+
+    def examples(self, count: int, size: int) -> Iterator[Batch]:
+        """So many training examples, unaltered, in batches of a size; none without data."""
+        if self.task.data is not None:
+            yield from self.task.data.train.head(count).batches(size, device=self.task.device)
 
     @cached_property
     def _meter(self) -> Meter:
@@ -132,11 +137,6 @@ class Pruner(Schedule, ABC):
             return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         return super().optimiser(model)
 
-    @property
-    @abstractmethod
-    def healing(self) -> Span:
-        """The part of the budget in which what is left of the network is trained."""
-
     @abstractmethod
     def choose(self, job: Job, session: Session, losses: Losses) -> Choice:
         """A conversation that ends with the groups that live; it may train the session's model until healing starts."""
@@ -158,7 +158,7 @@ class Pruner(Schedule, ABC):
             session.exchange(smaller)
             session.notes["alive"] = living
         after = None if edits != network.edits else _silencing(session, job.groups, living)
-        yield from session.run(losses, self.healing, after=after)
+        yield from session.run(losses, after=after)
         return replace(network, edits=edits, tensors=at_rest(session.model.state_dict()))
 
     def _without(self, job: Job, model: nn.Module, living: Tensor) -> tuple[nn.Module, tuple[Any, ...]]:

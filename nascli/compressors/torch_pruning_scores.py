@@ -21,9 +21,9 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd as Conv
 
-from nascli.compressors.circuit import TRACE_ERRORS
 from nascli.compressors.criteria import derivatives, lacking
-from nascli.compressors.shortcuts import replaced, shortcuts
+from nascli.compressors.groups.circuit import TRACE_ERRORS
+from nascli.compressors.groups.shortcuts import replaced, shortcuts
 from nascli.errors import SettingsError, UnsupportedError, did_you_mean
 from search_spaces.groups import Groups
 from search_spaces.space import Batch

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from nascli.compressors.envelope_step import Envelope, Sparsifier
+from nascli.compressors.criteria import fisher
+from nascli.compressors.envelope.sparsifier import Envelope, Sparsifier
 from nascli.compressors.pruner import Choice, Job, Pruner
 from nascli.engine.protocol import Step
-from nascli.recipes.schedule import Span
 from nascli.recipes.session import Losses, Moment, Session
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class WGSEF(Pruner):
 
     warm_up: float = 0.0
     """The share of the budget before anything is shrunk."""
-    pruning: float = 0.3
+    pruning: float = 0.15
     """The share of the budget in which groups are shrunk; the rest heals."""
     operator: Literal["debiased", "published"] = "debiased"
     """The published proximal operator also shrinks what survives; the debiased one leaves that as it is."""
@@ -39,10 +40,14 @@ class WGSEF(Pruner):
     """The operator's step: a ramp over the phase; or lr times a number, which "auto" reads off the gradients."""
     prox_steps: tuple[float, float] = (1e-3, 0.9)
     """The first and the last step of the ramp, which is geometric."""
-    normalised: bool = True
-    """Whether norms are compared relative to the mean square of their layer's living groups."""
-    priced: bool = False
-    """Whether a group's norm is weighed against what it costs of the level's unit."""
+    weights: Literal["fisher", "layer", "none"] = "fisher"
+    """What a group's squared norm is worth: the loss that it carries in the dense network, to second order; one over
+    the mean square of the layer's living groups; or the same everywhere, as published."""
+    examples: int = 256
+    """Training examples that the Fisher weights are taken from."""
+    priced: bool = True
+    """Whether a group's norm is weighed against what it costs of the level's unit; with layers' weights it never is,
+    as those let each layer lose its share."""
     half_space: float | None = None
     """If given: groups die, too, when a step leaves them with less than this share along their former direction."""
     settle: float = 0.2
@@ -52,6 +57,8 @@ class WGSEF(Pruner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.examples < 1:
+            raise ValueError(f"examples={self.examples!r} must be at least 1")
         for name in ("warm_up", "pruning", "settle"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value!r} must be at least 0 and less than 1: it is a share")
@@ -80,18 +87,12 @@ class WGSEF(Pruner):
             )
 
     @property
-    def healing(self) -> Span:
-        """See `Pruner.healing`."""
-        return Span(self.warm_up + self.pruning, 1.0)
-
-    @property
     def envelope(self) -> Envelope:
         """How the envelope is applied."""
         return Envelope(
             operator=self.operator,
             strength=self.strength,
             prox_steps=self.prox_steps,
-            normalised=self.normalised,
             half_space=self.half_space,
             settle=self.settle,
             refresh_steps=self.refresh_steps,
@@ -102,20 +103,22 @@ class WGSEF(Pruner):
         """See `Pruner.choose`."""
         notes = session.notes
         if "prices" not in notes:
-            notes["prices"] = job.prices() if self.priced else torch.ones(len(job.groups), dtype=torch.float64)
+            priced = self.priced and self.weights != "layer"
+            notes["prices"] = job.prices() if priced else torch.ones(len(job.groups), dtype=torch.float64)
+            notes["weights"] = self._weights(job)
         sparsifier = Sparsifier(
             session.model,
             job.groups,
             self.envelope,
             choose=job.select,
             prices=notes["prices"],
+            weights=notes["weights"],
             blocks=job.blocks,
         )
         if "envelope" in notes:
             sparsifier.load(notes["envelope"])
         start, end = self.warm_up, self.warm_up + self.pruning
-        if session.spent < start:
-            yield from session.run(losses, Span(0.0, start))
+        yield from session.run(losses, until=start)
         self._stop_decay(session)
         living = 0
 
@@ -125,7 +128,7 @@ class WGSEF(Pruner):
             living = sparsifier.step(session.optimiser, number=at.step, progress=progress)
             notes["envelope"] = sparsifier.notes
 
-        for step in session.run(losses, Span(start, end), after=after):
+        for step in session.run(losses, until=end, after=after):
             yield Step(
                 metrics={**step.metrics, "alive": float(living), "groups": float(len(job.groups))}, state=step.state
             )
@@ -136,6 +139,18 @@ class WGSEF(Pruner):
         log.info("%d of %d groups are alive; the projection removed %d", alive.sum(), len(alive), projected)
         yield Step(metrics=metrics | {"share": job.share(alive)})
         return alive
+
+    def _weights(self, job: Job) -> Tensor | None:
+        """The weights of groups [groups], None for those of their layers."""
+        if self.weights == "layer":
+            return None
+        if self.weights == "none":
+            return torch.ones(len(job.groups), dtype=torch.float64)
+        carried = fisher(job.model, job.groups, job.examples(self.examples, self.batch)).cpu()
+        squares = job.groups.squares(job.model.state_dict()).cpu()
+        # A weight must be positive; a group that carries nothing is the first to go all the same.
+        least = 1e-12 * float(carried.mean().clamp(min=1e-30))
+        return carried.clamp(min=least) / squares.clamp(min=1e-30)
 
     def _stop_decay(self, session: Session) -> None:
         """The published envelope is weight decay already on what survives."""

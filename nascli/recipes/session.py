@@ -47,7 +47,9 @@ After = Callable[[Moment], None]
 class Session:
     """A model, its optimiser, and how far they have come; `notes` are the recipe's own and saved with the state."""
 
-    def __init__(self, recipe: Schedule, task: Task, *, model: nn.Module, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, recipe: Schedule, task: Task, *, model: nn.Module, state: Mapping[str, Any] | None = None
+    ) -> None:
         if task.data is None:
             raise UnsupportedError("Training needs data; give --data NAME.")
         self._recipe, self._task, self._examples = recipe, task, task.data.train
@@ -86,13 +88,17 @@ class Session:
         self.model.train()
         self.restart()
 
-    def run(self, losses: Losses, span: Span = Span(), *, after: After | None = None) -> Search:
+    def run(
+        self, losses: Losses, span: Span = Span(), *, until: float | None = None, after: After | None = None
+    ) -> Search:
         """Steps that report and offer the state, until this part of the budget is spent. Raises DivergedError.
 
-        `after` is called after every optimiser step, with the learning rate still set.
+        With `until`, only so much of the whole budget is spent now, while the learning rate goes by the span all the
+        same. `after` is called after every optimiser step, with the learning rate still set.
         """
-        while self.spent < span.end:
-            metrics = self._advance(losses, span, after)
+        end = span.end if until is None else until
+        while self.spent < end:
+            metrics = self._advance(losses, span, end, after)
             yield Step(metrics=metrics, state=self.state)
 
     def state(self) -> dict[str, Any]:
@@ -105,7 +111,7 @@ class Session:
         """What makes the steps of the present model."""
         return self._optimiser
 
-    def _advance(self, losses: Losses, span: Span, after: After | None) -> dict[str, float]:
+    def _advance(self, losses: Losses, span: Span, end: float, after: After | None) -> dict[str, float]:
         """Train until a report is due; the report."""
         recipe, task, first, before = self._recipe, self._task, self._step, self._elapsed_s
         started = time.perf_counter()
@@ -129,7 +135,7 @@ class Session:
                 examples += len(batch.inputs[0])
                 self._elapsed_s = before + time.perf_counter() - started
                 late = self._elapsed_s - before >= REPORT_S
-                if late or self._step - first >= recipe.report_steps or self.spent >= span.end:
+                if late or self._step - first >= recipe.report_steps or self.spent >= end:
                     break
         loss = training.finite(total.item() / (self._step - first), step=self._step)
         self._elapsed_s = before + time.perf_counter() - started

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nascli.compressors.dependencies import channels
-from nascli.compressors.removal import difference, keep, remove, silence_, verified
+from nascli.compressors.groups.dependencies import channels
+from nascli.compressors.groups.removal import difference, keep, remove, silence_, verified
 from search_spaces.choices import Architecture
 from search_spaces.groups import joined
 from search_spaces.space import SearchSpace

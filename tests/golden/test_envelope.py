@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nascli.compressors.envelope import conjugate, selection, shrink, value
+from nascli.compressors.envelope.functions import conjugate, selection, shrink, value
 
 NORMS = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.5], dtype=torch.float64)
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nascli.compressors.dependencies import channels
 from nascli.compressors.formula import Counted, Formula
-from nascli.compressors.removal import keep
+from nascli.compressors.groups.dependencies import channels
+from nascli.compressors.groups.removal import keep
 from predictors.cost import count
 from tests.toy_prunable import toy
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from nascli.compressors.dependencies import channels
+from nascli.compressors.groups.dependencies import channels
+from nascli.compressors.groups.patterns import weights
+from nascli.compressors.groups.removal import keep
 from nascli.compressors.meter import Meter
-from nascli.compressors.patterns import weights
 from nascli.compressors.protocol import Level, Unit
-from nascli.compressors.removal import keep
 from nascli.engine.task import Task
 from nascli.errors import UnsupportedError
 from predictors.cost import count

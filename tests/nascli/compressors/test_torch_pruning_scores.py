@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascli.compressors import torch_pruning_scores
-from nascli.compressors.dependencies import channels
+from nascli.compressors.groups.dependencies import channels
 from nascli.errors import DataError, NascliError, SettingsError, UnsupportedError
 from search_spaces.groups import NOBODY, Cut, Groups, Part, joined
 from search_spaces.space import Batch

@@ -265,3 +265,13 @@ def test_another_model_goes_on_where_the_last_one_stood() -> None:
     list(trained.run(learning(trained, seen), Span(0.5, 1.0)))
     assert [m.step for m in seen] == list(range(6))
     assert same(trained.state()["model"], other.state_dict())
+
+
+def test_a_run_can_stop_early_without_changing_the_rates() -> None:
+    recipe = Plain(steps=6, batch=24, report_steps=1)
+    whole = [s.metrics["lr"] for s in run(session(recipe))]
+    parts = session(recipe)
+    first = [s.metrics["lr"] for s in parts.run(learning(parts), until=0.5)]
+    second = [s.metrics["lr"] for s in parts.run(learning(parts))]
+    assert len(first) == 3 and first + second == whole
+    assert not list(parts.run(learning(parts), until=0.5))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors.dependencies import channels
-from nascli.compressors.removal import difference, keep, remove, silence_, verified
+from nascli.compressors.groups.dependencies import channels
+from nascli.compressors.groups.removal import difference, keep, remove, silence_, verified
 from search_spaces.groups import NOBODY, Border, Branch, Cut, Groups, Heads, Part, joined
 from search_spaces.keep import Keep
 from tests.toy_prunable import NETS, Stubborn, toy, used

@@ -1,7 +1,8 @@
 """The proximal step on a network's groups after each step of the optimiser, and what it needs to know of the groups.
 
-Norms of different layers are not comparable, so each group is weighted by the mean square of its axis; how many groups
-may stay is found from the level by counting the smaller network, anew every so often while training moves the norms.
+Norms of different layers are not comparable, so each group has a weight: by what the loss would lose with it, or by the
+mean square of its axis. How many groups may stay is found from the level by counting the smaller network, anew every so
+often while training moves the norms.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nascli.compressors.envelope import shrink
+from nascli.compressors.envelope.functions import shrink
 from nascli.compressors.selection import Rules, Select, protected
 from search_spaces.groups import Groups
 
@@ -32,7 +33,6 @@ class Envelope:
     operator: Literal["debiased", "published"] = "debiased"
     strength: Literal["ramp", "auto"] | float = "ramp"
     prox_steps: tuple[float, float] = (1e-4, 0.5)
-    normalised: bool = True
     half_space: float | None = None
     settle: float = 0.2
     refresh_steps: int = 100
@@ -58,15 +58,20 @@ class Sparsifier:
         *,
         choose: Select,
         prices: Tensor,
+        weights: Tensor | None = None,
         blocks: Tensor | None = None,
     ) -> None:
-        """`choose` says which groups live by their scores; with `blocks` [blocks, m], each has a budget of its own."""
+        """`choose` says which groups live by their scores; with `blocks` [blocks, m], each has a budget of its own.
+
+        Without weights [groups], they are those of the layers, found anew as training goes on.
+        """
+        self._given = weights
         self._groups, self._envelope, self._choose, self._blocks = groups, envelope, choose, blocks
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._prices = prices
         self._before: dict[str, Tensor] = {}
         self.notes: dict[str, Any] = {
-            "weights": torch.ones(len(groups), dtype=torch.float64),
+            "weights": torch.ones(len(groups), dtype=torch.float64) if weights is None else weights,
             "budget": math.nan,
             "strength": 0.0,
             "refreshed": -1,
@@ -114,8 +119,8 @@ class Sparsifier:
         due = number - self.notes["refreshed"] >= self._envelope.refresh_steps and progress < 1 - self._envelope.settle
         if self.notes["refreshed"] >= 0 and not due:
             return
-        if self._envelope.normalised:
-            self.notes["weights"] = _weights(norms, self._groups)
+        if self._given is None:
+            self.notes["weights"] = layer_weights(norms, self._groups)
         alive = self._select(norms)
         room = int(alive.sum())
         budget = float(self._prices[alive].sum()) if self._blocks is None else room / len(self._blocks)
@@ -127,20 +132,27 @@ class Sparsifier:
     def _factors(self, norms: Tensor, step: float) -> Tensor:
         """What each group is multiplied by [groups]; the best of each axis are out of the envelope's reach."""
         safe, weights = self._safe(norms), self.notes["weights"]
-        if self._blocks is not None:
-            rows = self._blocks
-            inside = shrink(norms[rows], self.notes["budget"], step, operator=self._envelope.operator)
-            return torch.ones_like(norms).scatter_(0, rows.flatten(), inside.flatten())
         debiased = self._envelope.operator == "debiased"
+        # In the metric of the weights, a step means the same to all groups; but the published operator belongs to the
+        # metric in which gradients make their steps, which is Euclid's.
+        metric = weights if debiased else torch.ones_like(weights)
+        if (rows := self._blocks) is not None:
+            inside = shrink(
+                norms[rows],
+                self.notes["budget"],
+                step,
+                weights=weights[rows],
+                metric=metric[rows],
+                operator=self._envelope.operator,
+            )
+            return torch.ones_like(norms).scatter_(0, rows.flatten(), inside.flatten())
         factors = shrink(
             norms.masked_fill(safe, 0.0),
             max(0.0, self.notes["budget"] - float(self._prices[safe].sum())),
             step,
             weights=weights,
             costs=self._prices,
-            # In the metric of the weights, a step means the same to all groups; but the published operator belongs to
-            # the metric in which gradients make their steps, which is Euclid's.
-            metric=weights if debiased else None,
+            metric=metric,
             operator=self._envelope.operator,
         )
         survivors = torch.ones_like(weights) if debiased else 1 / (1 + step * weights)
@@ -188,7 +200,7 @@ class Sparsifier:
                 self._groups.scale_({n: kept.get(n, p.new_zeros(p.shape)) for n, p in self._parameters.items()}, living)
 
 
-def _weights(norms: Tensor, groups: Groups) -> Tensor:
+def layer_weights(norms: Tensor, groups: Groups) -> Tensor:
     """One over the mean square of the living groups of each group's axis [groups]; 1 where none lives."""
     squares = norms.square()
     sums = torch.zeros(len(groups.names), dtype=torch.float64).index_add_(0, groups.axis, squares)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nascli.compressors.tile_file import read_tiles, tile_for
+from nascli.compressors.groups.tile_file import read_tiles, tile_for
 from nascli.errors import DataError, SettingsError
 
 

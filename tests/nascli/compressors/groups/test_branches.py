@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascli.compressors.branches import blocks
+from nascli.compressors.groups.branches import blocks
 from search_spaces.branches import skip
 from search_spaces.groups import Groups
 

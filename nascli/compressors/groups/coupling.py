@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from nascli.compressors import members
-from nascli.compressors.circuit import Edge, Node, traced
-from nascli.compressors.members import Side
-from nascli.compressors.wires import Move
+from nascli.compressors.groups import members
+from nascli.compressors.groups.circuit import Edge, Node, traced
+from nascli.compressors.groups.members import Side
+from nascli.compressors.groups.wires import Move
 
 Place = tuple[int, Side]
 """A node and a side of it."""

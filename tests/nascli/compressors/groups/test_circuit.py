@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nascli.compressors.circuit import TRACE_ERRORS, Node, traced
+from nascli.compressors.groups.circuit import TRACE_ERRORS, Node, traced
 from tests.toy_prunable import toy
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors.tile_file import read_tiles, tile_for
+from nascli.compressors.groups.tile_file import read_tiles, tile_for
 from nascli.errors import SettingsError
 from search_spaces.groups import Groups, Part
 

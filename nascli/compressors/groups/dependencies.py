@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd as Conv
 
-from nascli.compressors import members
-from nascli.compressors.circuit import OUTPUTS, TRACE_ERRORS
-from nascli.compressors.coupling import Channel, coupled
-from nascli.compressors.members import Side
-from nascli.compressors.shortcuts import Shortcut, replaced, shortcuts
+from nascli.compressors.groups import members
+from nascli.compressors.groups.circuit import OUTPUTS, TRACE_ERRORS
+from nascli.compressors.groups.coupling import Channel, coupled
+from nascli.compressors.groups.members import Side
+from nascli.compressors.groups.shortcuts import Shortcut, replaced, shortcuts
 from search_spaces.groups import NOBODY, Border, Cut, Groups, Part
 
 Kind = Literal["filters", "neurons"]

@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nascli.compressors.envelope_newton import by_newton
-from nascli.compressors.envelope_root import Ramps, by_sorting, heights, total
+from nascli.compressors.envelope.newton import by_newton
+from nascli.compressors.envelope.root import Ramps, by_sorting, heights, total
 
 Operator = Literal["published", "debiased"]
 Search = Literal["newton", "sorting"]

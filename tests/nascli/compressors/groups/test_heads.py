@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascli.compressors.heads import heads
+from nascli.compressors.groups.heads import heads
 from search_spaces.attention import HeadAttention, keep_heads
 from search_spaces.groups import Groups
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nascli.compressors.envelope_root import Ramps, Root, by_sorting, clipped, has_steps, total
+from nascli.compressors.envelope.root import Ramps, Root, by_sorting, clipped, has_steps, total
 
 SMALL = 256
 """Rows that are not longer are sorted: a pass costs its overhead there."""

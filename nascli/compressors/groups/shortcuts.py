@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors.circuit import TRACE_ERRORS
+from nascli.compressors.groups.circuit import TRACE_ERRORS
 from search_spaces.rewired import Rewired
 
 CHUNK = 64

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors.dependencies import channels
-from nascli.compressors.envelope_step import Envelope, Sparsifier
-from nascli.compressors.patterns import n_of_m
+from nascli.compressors.envelope.sparsifier import Envelope, Sparsifier
+from nascli.compressors.groups.dependencies import channels
+from nascli.compressors.groups.patterns import n_of_m
 from nascli.compressors.selection import Rules, select, select_in_blocks
 from search_spaces.groups import Groups
 from tests.toy_prunable import toy
@@ -19,13 +19,20 @@ def grouped() -> tuple[nn.Module, Groups]:
     return net, channels(net, example, kind="filters")
 
 
-def sparsifier(net: nn.Module, groups: Groups, envelope: Envelope, kept: float = 0.5) -> Sparsifier:
+def sparsifier(
+    net: nn.Module, groups: Groups, envelope: Envelope, kept: float = 0.5, *, plain: bool = False
+) -> Sparsifier:
     def alone(alive: Tensor) -> float:
         return float(alive.double().mean())
 
     ones = torch.ones(len(groups), dtype=torch.float64)
     return Sparsifier(
-        net, groups, envelope, choose=lambda s: select(s, groups, envelope.rules, alone, kept), prices=ones
+        net,
+        groups,
+        envelope,
+        choose=lambda s: select(s, groups, envelope.rules, alone, kept),
+        prices=ones,
+        weights=ones if plain else None,
     )
 
 
@@ -70,8 +77,8 @@ def test_survivors_keep_their_values_or_shrink_as_published() -> None:
     for operator, step in (("debiased", 0.9), ("published", 0.9)):
         net, groups = grouped()
         strength = "ramp" if operator == "debiased" else 5.0
-        envelope = Envelope(operator, strength, (step, step), normalised=False, rules=FREE)  # type: ignore[arg-type]
-        shrinking = sparsifier(net, groups, envelope)
+        envelope = Envelope(operator, strength, (step, step), rules=FREE)  # type: ignore[arg-type]
+        shrinking = sparsifier(net, groups, envelope, plain=True)
         before = shrinking.norms()
         shrinking.step(idle(net), number=1, progress=0.0)
         top = torch.topk(before, 1).indices
@@ -85,8 +92,8 @@ def test_the_best_of_each_axis_are_out_of_reach() -> None:
         for name in ("conv1.weight", "bn1.weight", "bn1.bias"):
             net.get_parameter(f"layer2.0.{name}").mul_(1e-6)
     rules = Rules(floor=0.25)
-    envelope = Envelope(rules=rules, normalised=False, prox_steps=(0.9, 0.9))
-    shrinking = sparsifier(net, groups, envelope, kept=0.4)
+    envelope = Envelope(rules=rules, prox_steps=(0.9, 0.9))
+    shrinking = sparsifier(net, groups, envelope, kept=0.4, plain=True)
     for number in range(20):
         shrinking.step(idle(net), number=number, progress=number / 20)
     alive = torch.bincount(groups.axis[shrinking.norms() > 0], minlength=len(groups.names))
@@ -112,8 +119,8 @@ def test_dead_groups_lose_their_momentum() -> None:
 
 def test_the_automatic_strength_is_half_of_what_keeps_the_dead_dead() -> None:
     net, groups = grouped()
-    envelope = Envelope("published", "auto", normalised=False, rules=FREE)
-    shrinking = sparsifier(net, groups, envelope)
+    envelope = Envelope("published", "auto", rules=FREE)
+    shrinking = sparsifier(net, groups, envelope, plain=True)
     draw = torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=draw)

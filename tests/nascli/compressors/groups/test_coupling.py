@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from nascli.compressors.coupling import Channel, coupled
+from nascli.compressors.groups.coupling import Channel, coupled
 from tests.toy_prunable import toy
 
 

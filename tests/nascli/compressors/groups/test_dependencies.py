@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nascli.compressors.dependencies import channels
+from nascli.compressors.groups.dependencies import channels
 from search_spaces.groups import NOBODY, Groups
 from tests.toy_prunable import NETS, Stubborn, toy, used
 

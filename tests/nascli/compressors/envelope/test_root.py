@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nascli.compressors.envelope_root import Ramps, by_sorting, heights
-from tests.nascli.compressors.envelope_cases import quick
+from nascli.compressors.envelope.root import Ramps, by_sorting, heights
+from tests.nascli.compressors.envelope.envelope_cases import quick
 
 
 def vector(*numbers: float) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascli.compressors.shortcuts import replaced, shortcuts
+from nascli.compressors.groups.shortcuts import replaced, shortcuts
 from search_spaces.rewired import Rewired
 from tests.toy_prunable import Lambda, Padded, used
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nascli.compressors.circuit import TRACE_ERRORS
+from nascli.compressors.groups.circuit import TRACE_ERRORS
 from predictors.passes import evaluating
 from search_spaces.groups import Cut, Groups
 from search_spaces.keep import Keep

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nascli.compressors.patterns import filter_shapes, n_of_m, tiles, weights
+from nascli.compressors.groups.patterns import filter_shapes, n_of_m, tiles, weights
 from nascli.errors import SettingsError
 from search_spaces.groups import Groups
 

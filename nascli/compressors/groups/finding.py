@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors.branches import blocks as blocks_of
-from nascli.compressors.dependencies import channels
-from nascli.compressors.heads import heads
-from nascli.compressors.patterns import filter_shapes, n_of_m, tiles, weights
-from nascli.compressors.removal import verified
+from nascli.compressors.groups.branches import blocks as blocks_of
+from nascli.compressors.groups.dependencies import channels
+from nascli.compressors.groups.heads import heads
+from nascli.compressors.groups.patterns import filter_shapes, n_of_m, tiles, weights
+from nascli.compressors.groups.removal import verified
 from nascli.errors import SettingsError, UnsupportedError, did_you_mean
 from search_spaces.groups import Groups, joined
 

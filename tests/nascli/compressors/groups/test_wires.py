@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nascli.compressors import wires
-from nascli.compressors.wires import Wire
+from nascli.compressors.groups import wires
+from nascli.compressors.groups.wires import Wire
 
 
 def pairs(wire: Wire, channels: int) -> set[tuple[int, int]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nascli.compressors.finding import Asked, find
+from nascli.compressors.groups.finding import Asked, find
 from nascli.errors import SettingsError, UnsupportedError
 from tests.toy_prunable import Stubborn, toy, used
 

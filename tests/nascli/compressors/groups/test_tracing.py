@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors.tracing import trace
+from nascli.compressors.groups.tracing import trace
 from search_spaces.errors import SpaceError
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors import members, wires
-from nascli.compressors.wires import Wire
+from nascli.compressors.groups import members, wires
+from nascli.compressors.groups.wires import Wire
 
 TRACE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a pass may fail with on a network that was not made for it."""

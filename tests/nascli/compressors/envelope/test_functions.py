@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import optimize
 from torch import Tensor
 
-from nascli.compressors.envelope import Operator, Search, conjugate, selection, shrink, value, variational
-from tests.nascli.compressors.envelope_cases import Case, cases, few, numbers, quick, textbook
+from nascli.compressors.envelope.functions import Operator, Search, conjugate, selection, shrink, value, variational
+from tests.nascli.compressors.envelope.envelope_cases import Case, cases, few, numbers, quick, textbook
 
 OPERATORS: tuple[Operator, ...] = ("published", "debiased")
 both = pytest.mark.parametrize("operator", OPERATORS)

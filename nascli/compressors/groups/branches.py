@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from nascli.compressors.tracing import Call, Trace, trace
+from nascli.compressors.groups.tracing import Call, Trace, trace
 from predictors import ScoreError
 from predictors.passes import forward
 from search_spaces.branches import put_instead, skip

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nascli.compressors import members
-from nascli.compressors.members import Member
+from nascli.compressors.groups import members
+from nascli.compressors.groups.members import Member
 
 
 def shares(layer, side) -> dict[str, tuple[int, int, str]]:

@@ -1,0 +1,1 @@
+"""What of a network lives and dies as one: found, proven to be removable, taken out."""
