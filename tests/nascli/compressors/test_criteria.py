@@ -306,3 +306,39 @@ def test_nobodys_entries_count_for_nothing() -> None:
         model.weight.copy_(torch.tensor([[2.0], [9.0], [-4.0]]))
     groups = Groups(torch.tensor([0, 0]), ("linear",), (Part("weight", rows(0, NOBODY, 1, dims=2)),))
     assert criteria.magnitude(model, groups).tolist() == [2, 4]
+
+
+def test_fisher_is_the_mean_square_of_what_each_example_loses_with_a_group() -> None:
+    """By central differences: what is scaled is the scale and shift of its BatchNorm, or else its weights and bias."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).double()
+    with torch.no_grad():
+        net[1].weight.uniform_(0.5, 2)  # type: ignore[operator, union-attr]
+        net[1].bias.uniform_(-1, 1)  # type: ignore[operator, union-attr]
+    axis, four = torch.tensor([0, 0, 0, 0, 1, 1, 1]), torch.arange(4)
+    parts = (
+        Part("0.weight", four.view(-1, 1, 1, 1)),
+        Part("0.bias", four),
+        Part("1.weight", four),
+        Part("1.bias", four),
+        Part("4.weight", torch.arange(4, 7).view(-1, 1)),
+        Part("4.bias", torch.arange(4, 7)),
+    )
+    groups = Groups(axis, ("conv", "linear"), parts)
+    batch = Batch((torch.randn(5, 3, 4, 4, dtype=torch.float64),), torch.tensor([0, 1, 2, 1, 0]))
+    found = criteria.fisher(net, groups, [batch])
+    net.eval()
+    scaled = {0: ("1.weight", "1.bias"), 1: ("4.weight", "4.bias")}
+
+    def losses(group: int, scale: float) -> Tensor:
+        state = {name: p.detach().clone() for name, p in net.named_parameters()}
+        for name in scaled[int(axis[group])]:
+            state[name][group if group < 4 else group - 4] *= scale
+        with torch.no_grad():
+            logits = torch.func.functional_call(net, state, batch.inputs)
+            return F.cross_entropy(logits, batch.targets, reduction="none")
+
+    step = 1e-5
+    for group in range(7):
+        slopes = (losses(group, 1 + step) - losses(group, 1 - step)) / (2 * step)
+        assert found[group].item() == pytest.approx(slopes.square().mean().item(), rel=1e-6)
