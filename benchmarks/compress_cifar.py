@@ -27,9 +27,9 @@ CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd976
 SHARED = ("--data", "cifar10", "--set", "data.val=500")
 NORMALISED = ("--set", "data.mean=[0.485,0.456,0.406]", "--set", "data.std=[0.229,0.224,0.225]")
 """What the checkpoints were trained with."""
-SETTINGS = {"lr": 0.02}
+SETTINGS = {"lr": 0.01}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "wgsef": ("wgsef", {"pruning": 0.3}),
+    "wgsef": ("wgsef", {"pruning": 0.1}),
     "magnitude": ("magnitude", {}),
     "torch-pruning": ("torch-pruning", {}),
 }
@@ -88,14 +88,18 @@ def steps(budget: int, kept: float, pruning: float) -> int:
 def reading(folder: Path) -> dict[str, Any]:
     """The figures of a finished run: its dense network is the first trial, the compressed one the second."""
     dense, small = lines(folder / "trials.jsonl")
-    finals = {r["key"]: r["values"] for r in lines(folder / "finals.jsonl")}
+    finals: dict[str, dict[str, float]] = {}
+    for line in lines(folder / "finals.jsonl"):
+        finals.setdefault(line["key"], {}).update(line["values"])
     told = [r for r in lines(folder / "steps.jsonl") if "share" in r][-1]
 
     def share(name: str) -> float:
-        return round(float(small["values"][name] / dense["values"][name]), 4)
+        after, before = (t["values"] | finals.get(t["key"], {}) for t in (small, dense))
+        return round(float(after[name] / before[name]), 4)
 
     def error(trial: Mapping[str, Any]) -> Any:
-        return round(100 - finals[trial["key"]]["test_accuracy"], 2) if trial["key"] in finals else ""
+        found = finals.get(trial["key"], {})
+        return round(100 - found["test_accuracy"], 2) if "test_accuracy" in found else ""
 
     return {
         "test_error": error(small),

@@ -82,7 +82,7 @@ class Pruner(Schedule, ABC):
 
     epochs: float = 20.0
     """Passes over the training examples for each level, all phases together; `steps` or `time_limit_s` overrule it."""
-    lr: float = 0.05
+    lr: float = 0.01
     smoothing: float = 0.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with Nesterov's momentum, or AdamW, which transformers need."""

@@ -32,7 +32,7 @@ class WGSEF(Pruner):
 
     warm_up: float = 0.0
     """The share of the budget before anything is shrunk."""
-    pruning: float = 0.15
+    pruning: float = 0.1
     """The share of the budget in which groups are shrunk; the rest heals."""
     operator: Literal["debiased", "published"] = "debiased"
     """The published proximal operator also shrinks what survives; the debiased one leaves that as it is."""
@@ -146,7 +146,8 @@ class WGSEF(Pruner):
             return None
         if self.weights == "none":
             return torch.ones(len(job.groups), dtype=torch.float64)
-        carried = fisher(job.model, job.groups, job.examples(self.examples, self.batch)).cpu()
+        # One by one: a gradient an example through the pass of a whole batch costs as much as the batch's own.
+        carried = fisher(job.model, job.groups, job.examples(self.examples, 1)).cpu()
         squares = job.groups.squares(job.model.state_dict()).cpu()
         # A weight must be positive; a group that carries nothing is the first to go all the same.
         least = 1e-12 * float(carried.mean().clamp(min=1e-30))
