@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nascli.engine.checkpoints import read_for
-from nascli.engine.network import Network
+from nascli.engine.files import read_json
+from nascli.engine.network import Network, restore
 from nascli.engine.protocol import Search, Step, Trial
 from nascli.engine.task import Task
 from nascli.errors import UnsupportedError
@@ -41,8 +41,8 @@ class OneNetwork(Recipe):
             )
         arch = task.space.parse(self.arch) if self.arch else task.space.table.largest
         start = task if self.weights == "inherit" else replace(task, supernet=None)
-        own = None if self.weights in ("fresh", "inherit") else self._read(arch, task)
-        network = yield from self.fit(Network(arch, tensors=own, tag="trained"), start, state)
+        network = Network(arch) if self.weights in ("fresh", "inherit") else self._read(arch, task)
+        network = yield from self.fit(replace(network, tag="trained"), start, state)
         yield Step(candidates=[network])
 
     @abstractmethod
@@ -54,8 +54,16 @@ class OneNetwork(Recipe):
         It starts from the network's own tensors, else from the task's supernet, else from fresh weights.
         """
 
-    def _read(self, arch: Architecture, task: Task) -> Mapping[str, Tensor]:
-        """The checkpoint's tensors, once it is known that they are the architecture's."""
+    def _read(self, arch: Architecture, task: Task) -> Network:
+        """The architecture with the checkpoint's tensors, once it is known that they are its own.
+
+        A member of a run has a description beside its tensors; one that was made smaller is as small again.
+        """
+        path = Path(self.weights)
+        beside = path.with_suffix(".json")
+        found = read_json(beside) if path.suffix == ".safetensors" and beside.is_file() else {}
+        edits = found.get("edits", []) if isinstance(found, dict) else []
+        network = restore({"arch": str(arch), "edits": edits}, task.space)
         with torch.random.fork_rng(devices=[]):
-            model = task.space.build(arch)
-        return read_for(Path(self.weights), model)
+            model = network.build(task.space)
+        return replace(network, tensors=read_for(path, model))

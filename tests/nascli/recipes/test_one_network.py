@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nascli.engine.checkpoints import write_tensors
 from nascli.errors import DataError, UnsupportedError
 from nascli.recipes.cells import Cells
 from nascli.recipes.one_network import OneNetwork
@@ -55,3 +56,18 @@ def test_weights_that_are_not_there_are_refused(recipe: OneNetwork, tmp_path: Pa
     save_file({"other": torch.ones(2)}, path := tmp_path / "a.safetensors")
     with pytest.raises(DataError, match="no weights of this network"):
         next(replace(recipe, weights=str(path)).search(image_task()))
+
+
+@each
+def test_a_network_that_was_made_smaller_is_trained_as_small_as_it_is(recipe: OneNetwork, tmp_path: Path) -> None:
+    from nascli.compressors.oneshot import Magnitude
+    from nascli.compressors.protocol import Level
+    from tests.toy_compression import compressed, task
+
+    _, small = compressed(Magnitude(steps=1, batch=32, floor=0.0), Level(0.5))
+    write_tensors(path := tmp_path / "7.safetensors", dict(small.tensors or {}), small.describe())
+    *_, last = replace(recipe, arch=str(small.arch), weights=str(path)).search(task())
+    (found,) = last.candidates
+    assert found.edits == small.edits and len(found.edits) == 1
+    shapes = {name: t.shape for name, t in dict(small.tensors or {}).items()}
+    assert {name: t.shape for name, t in dict(found.tensors or {}).items()} == shapes
