@@ -17,6 +17,7 @@ def to_stderr() -> Iterator[None]:
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(logging.Formatter("nascli: %(message)s"))
     stream.setLevel(logging.WARNING)
+    stream.addFilter(_Once())
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in LOGGERS]
     collected = _Collected()
     for logger in LOGGERS:
@@ -58,11 +59,26 @@ def to_file(path: Path) -> Iterator[None]:
             file.close()
 
 
+class _Once(logging.Filter):
+    """Lets a warning through once: what is true of a network is found anew at every level that it is taken to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = record.levelno < logging.WARNING or text not in self._said
+        self._said.add(text)
+        return new
+
+
 class _Collected(logging.Handler):
     """The texts of warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
+        self.addFilter(_Once())
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:

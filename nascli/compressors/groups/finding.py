@@ -71,8 +71,11 @@ def find(model: nn.Module, example: tuple[Tensor, ...], asked: Asked) -> Found:
         kept = torch.isin(every.axis, torch.tensor(chosen, dtype=torch.int64))
         blocks = (torch.cumsum(kept, 0) - 1)[blocks[kept[blocks[:, 0]]]]
     groups = verified(groups, model, example)
+    # A layer may have no groups of one kind because it has those of another: heads, not neurons.
+    touched = {part.tensor.rpartition(".")[0] for part in groups.parts}
     for layer, reason in groups.left_out.items():
-        log.warning("%s stays as it is: %s", layer, reason)
+        if layer not in touched:
+            log.warning("%s stays as it is: %s", layer, reason)
     if not len(groups):
         reasons = "; ".join(f"{layer}: {reason}" for layer, reason in list(groups.left_out.items())[:3])
         raise UnsupportedError(

@@ -44,6 +44,21 @@ def test_the_file_hears_everything_and_is_appended_to(tmp_path: Path) -> None:
     ] * 2
 
 
+def test_the_same_warning_is_given_once_but_written_down_each_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with log.to_stderr(), log.to_file(tmp_path / "log.txt"):
+        for care in ("care", "care", "heart", "care"):
+            LOG.warning("take %s", care)
+            LOG.info("news")
+        assert log.warnings() == ["take care", "take heart"]
+    assert capsys.readouterr().err == "nascli: take care\nnascli: take heart\n"
+    assert (tmp_path / "log.txt").read_text().count("take care") == 3
+    with log.to_stderr():
+        LOG.warning("take care")
+    assert capsys.readouterr().err == "nascli: take care\n"  # another command says it again
+
+
 def test_a_full_disk_is_not_told_by_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     with log.to_file(Path("/dev/full")):
         LOG.error("lost")

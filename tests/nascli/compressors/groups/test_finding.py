@@ -70,3 +70,14 @@ def test_kinds_that_there_are_not_are_refused(kinds: tuple[str, ...]) -> None:
     net, example = toy("residual")
     with pytest.raises(SettingsError, match="Did you mean 'filters'|no other kind"):
         find(net, example, Asked(kinds))
+
+
+def test_what_one_kind_can_not_have_but_another_has_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    from examples.encoder import digits_encoder
+
+    net = digits_encoder().eval()
+    example = (torch.randn(1, 1, 8, 8),)
+    groups, _ = find(net, example, Asked(("heads", "neurons")))
+    assert any("attention" in name for name in groups.names) and "stays as it is" not in caplog.text
+    find(net, example, Asked(("neurons",)))
+    assert "attention.qkv stays as it is" in caplog.text
