@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from nascli.data.files import contents, missing, root
+from nascli.data.pictures import Pictures
 from nascli.data.splits import to_hold_out
-from nascli.data.streams import Data, concatenated, images
+from nascli.data.streams import Data, concatenated
 from nascli.errors import DataError
 
 _SIDE = 32
@@ -29,7 +30,7 @@ _HOME = "https://www.cs.toronto.edu/~kriz/cifar.html, unpack it"
 
 
 @dataclass(frozen=True)
-class Cifar10:
+class Cifar10(Pictures):
     """CIFAR-10: 60,000 colour images of 32 x 32 pixels in 10 classes (Krizhevsky 2009).
 
     Training takes however many of the five training files are there.
@@ -39,17 +40,6 @@ class Cifar10:
     """The folder of the batches, or one above it; empty: the variable NASCLI_DATA, else ./data."""
     val: int | None = None
     """Training images held out; None: 5,000, at most a quarter of them, and at most `limit`."""
-    limit: int | None = None
-    """Training images to keep; None: all."""
-    pad: int = 4
-    """Pixels by which training images are shifted at most."""
-    mirror: bool = True
-    """Whether training images are mirrored at random."""
-    mean: tuple[float, ...] = ()
-    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
-    expects the numbers that it was trained with."""
-    std: tuple[float, ...] = ()
-    """What they are divided by then."""
     shrink: int = 1
     """Average over squares of so many pixels a side: 2 makes images of 16x16, for searches that a laptop can bear."""
 
@@ -74,16 +64,11 @@ class Cifar10:
             raise DataError(f"{test} is missing; it belongs to {files[0].name} in the same folder.")
         train = shrunk(concatenated([read(f) for f in files]), self.shrink)
         val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
-        return images(
+        return self.split(
             train,
             shrunk(read(test), self.shrink),
             classes=_CLASSES,
             val=val,
-            pad=self.pad,
-            mirror=self.mirror,
-            limit=self.limit,
-            mean=self.mean,
-            std=self.std,
         )
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nascli.data.files import root
+from nascli.data.pictures import Pictures
 from nascli.data.splits import held_out
-from nascli.data.streams import Data, Pixels, images
+from nascli.data.streams import Data, Pixels
 from nascli.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Pictures):
     """PATH/train/CLASS/*.jpg with PATH/val and PATH/test in the same form, or PATH/CLASS/*.jpg alone.
 
     The classes are the sorted names of the folders that hold images, at any depth. Without PATH/test a share of the
@@ -44,17 +45,6 @@ class Folder:
     """Share of the images held out for validation if there is no PATH/val."""
     test: float = 0.1
     """Share of the images held out for the test if there is no PATH/test."""
-    limit: int | None = None
-    """Training images to keep; None: all."""
-    pad: int = 4
-    """Pixels by which training images are shifted at most."""
-    mirror: bool = True
-    """Whether training images are mirrored at random."""
-    mean: tuple[float, ...] = ()
-    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
-    expects the numbers that it was trained with."""
-    std: tuple[float, ...] = ()
-    """What they are divided by then."""
     cache_bytes: int = 2 << 30
     """Decoded images are remembered if all of them together need no more bytes than this."""
 
@@ -91,16 +81,11 @@ class Folder:
         if total <= self.cache_bytes:
             pixels = [Remembered(p, shape) for p in pixels]
         train, val, test = ((p, labels) for p, (_, labels) in zip(pixels, splits, strict=True))
-        return images(
+        return self.split(
             train,
             test,
             classes=classes,
             val=val,
-            pad=self.pad,
-            mirror=self.mirror,
-            limit=self.limit,
-            mean=self.mean,
-            std=self.std,
         )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from nascli.data.files import contents, missing, root
+from nascli.data.pictures import Pictures
 from nascli.data.splits import to_hold_out
-from nascli.data.streams import Data, images
+from nascli.data.streams import Data
 from nascli.errors import DataError
 
 _UBYTE = 8
@@ -21,24 +22,14 @@ _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True)
-class FashionMnist:
+class FashionMnist(Pictures):
     """Fashion-MNIST: 70,000 grey images of 28 x 28 pixels, 10 sorts of clothes (Xiao et al. 2017, arXiv:1708.07747)."""
 
     path: str = ""
     """The folder of the four idx files, or one above it; empty: the variable NASCLI_DATA, else ./data."""
     val: int | None = None
     """Training images held out; None: 5,000, at most a quarter of them, and at most `limit`."""
-    limit: int | None = None
-    """Training images to keep; None: all."""
     pad: int = 2
-    """Pixels by which training images are shifted at most."""
-    mirror: bool = True
-    """Whether training images are mirrored at random."""
-    mean: tuple[float, ...] = ()
-    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
-    expects the numbers that it was trained with."""
-    std: tuple[float, ...] = ()
-    """What they are divided by then."""
 
     def load(self) -> Data:
         """The images. Raises DataError if the files are missing or damaged."""
@@ -49,38 +40,24 @@ class FashionMnist:
         source = "https://github.com/zalandoresearch/fashion-mnist"
         train, test = _read("Fashion-MNIST", places, source)
         val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
-        return images(
+        return self.split(
             train,
             test,
             classes=10,
             val=val,
-            pad=self.pad,
-            mirror=self.mirror,
-            limit=self.limit,
-            mean=self.mean,
-            std=self.std,
         )
 
 
 @dataclass(frozen=True)
-class Mnist:
+class Mnist(Pictures):
     """MNIST: 70,000 grey images of 28 x 28 pixels, 10 handwritten digits (LeCun et al. 1998)."""
 
     path: str = ""
     """The folder of the four idx files, or one above it; empty: the variable NASCLI_DATA, else ./data."""
     val: int | None = None
     """Training images held out; None: 5,000, at most a quarter of them, and at most `limit`."""
-    limit: int | None = None
-    """Training images to keep; None: all."""
     pad: int = 2
-    """Pixels by which training images are shifted at most."""
     mirror: bool = False
-    """Whether training images are mirrored at random."""
-    mean: tuple[float, ...] = ()
-    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
-    expects the numbers that it was trained with."""
-    std: tuple[float, ...] = ()
-    """What they are divided by then."""
 
     def load(self) -> Data:
         """The images. Raises DataError if the files are missing or damaged."""
@@ -88,16 +65,11 @@ class Mnist:
         places = [base / b for b in ("", "mnist", "images/mnist", "MNIST/raw", "mnist/MNIST/raw")]
         train, test = _read("MNIST", places, "http://yann.lecun.com/exdb/mnist")
         val = to_hold_out(self.val, total=len(train[1]), limit=self.limit)
-        return images(
+        return self.split(
             train,
             test,
             classes=10,
             val=val,
-            pad=self.pad,
-            mirror=self.mirror,
-            limit=self.limit,
-            mean=self.mean,
-            std=self.std,
         )
 
 

@@ -12,15 +12,16 @@ from typing import Literal
 import numpy as np
 
 from nascli.data.files import root
+from nascli.data.pictures import Pictures
 from nascli.data.splits import held_out
-from nascli.data.streams import Data, images
+from nascli.data.streams import Data
 from nascli.errors import DataError
 
 _MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
-class Npz:
+class Npz(Pictures):
     """train_x, train_y, test_x, test_y and perhaps val_x, val_y; or x, y alone, split by class from a fixed seed.
 
     Images are [n, h, w], [n, h, w, c] or [n, c, h, w]: uint8, or floating-point in 0..1, which becomes
@@ -37,17 +38,8 @@ class Npz:
     """Where the channels are; "auto": the one of the second and the last axis that is at most 4 long."""
     classes: int | None = None
     """How many classes there are; None: the labels decide, which must then run from 0 without a gap."""
-    limit: int | None = None
-    """Training images to keep; None: all."""
     pad: int = 0
-    """Pixels by which training images are shifted at most."""
     mirror: bool = False
-    """Whether training images are mirrored at random."""
-    mean: tuple[float, ...] = ()
-    """Subtracted from each channel's values of 0 to 1; empty: the training images' own. A network trained elsewhere
-    expects the numbers that it was trained with."""
-    std: tuple[float, ...] = ()
-    """What they are divided by then."""
 
     def __post_init__(self) -> None:
         if min(self.val, self.test) <= 0 or self.val + self.test >= 1:
@@ -75,16 +67,11 @@ class Npz:
             if pair[0].shape[1:] != train[0].shape[1:]:
                 raise DataError(f"{path}: {name} images are {pair[0].shape[1:]}, training images {train[0].shape[1:]}.")
         classes = self.classes or _count(path, np.concatenate([train[1], val[1], test[1]]))
-        return images(
+        return self.split(
             train,
             test,
             classes=classes,
             val=val,
-            pad=self.pad,
-            mirror=self.mirror,
-            limit=self.limit,
-            mean=self.mean,
-            std=self.std,
         )
 
     def _pair(self, path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> _Examples:
