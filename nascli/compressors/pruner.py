@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from nascli import training
-from nascli.compressors.groups.finding import Asked, find
+from nascli.compressors.groups.finding import KINDS, Asked, find
 from nascli.compressors.groups.removal import remove, silence_
 from nascli.compressors.meter import Meter
 from nascli.compressors.protocol import Compression, Level
@@ -29,6 +29,7 @@ from nascli.engine.evaluate import Subject, assemble
 from nascli.engine.network import Network
 from nascli.engine.protocol import Step, Trial
 from nascli.engine.task import Task
+from nascli.errors import did_you_mean
 from nascli.recipes.schedule import Schedule
 from nascli.recipes.session import After, Losses, Moment, Session, at_rest
 from search_spaces.groups import Groups
@@ -117,6 +118,9 @@ class Pruner(Schedule, ABC):
             raise ValueError(f"temperature={self.temperature!r} must be more than 0")
         if not self.groups:
             raise ValueError("groups=() names none; give at least one kind")
+        for kind in self.groups:
+            if kind not in KINDS:
+                raise ValueError(f"there are no groups called {kind!r}.{did_you_mean(kind, KINDS)}")
         if ("tiles" in self.groups) != bool(self.tiles):
             raise ValueError("groups of tiles and a file of tiles need each other; give both")
         _ = self.rules

@@ -113,7 +113,13 @@ def test_where_removal_changes_the_outputs_the_network_keeps_its_size(
 
 
 def test_settings_are_checked() -> None:
-    for wrong in ({"distil": math.nan}, {"temperature": -1.0}, {"floor": 2.0}, {"groups": ("filters", "tiles")}):
+    for wrong in (
+        {"distil": math.nan},
+        {"temperature": -1.0},
+        {"floor": 2.0},
+        {"groups": ("filters", "tiles")},
+        {"groups": ("filtres",)},
+    ):
         with pytest.raises(ValueError):
             replace(QUICK, **wrong)
     assert issubclass(Magnitude, Pruner)
