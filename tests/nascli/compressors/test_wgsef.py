@@ -73,8 +73,9 @@ def test_going_on_from_any_state_gives_the_same_network(settings: dict[str, Any]
     steps, whole = compressed(compressor, kept)
     states = [s.state() for s in steps if s.state is not None]
     assert len(states) >= 8
-    # Those of the last step are all the same by now: what counts is what a file would have held.
-    for at in range(len(states)):
+    # Those of the last step are all the same by now: what counts is what a file would have held. The pruning phase
+    # has three fifths of the reports.
+    for at in (1, 3, len(states) - 2):
         conversation = compressor.compress(trained(), kept, task())
         seen = 0
         for step in conversation:
