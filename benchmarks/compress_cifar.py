@@ -29,7 +29,7 @@ NORMALISED = ("--set", "data.mean=[0.485,0.456,0.406]", "--set", "data.std=[0.22
 """What the checkpoints were trained with."""
 SETTINGS = {"lr": 0.01}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "wgsef": ("wgsef", {"pruning": 0.1}),
+    "wgsef": ("wgsef", {"pruning": 0.2}),
     "magnitude": ("magnitude", {}),
     "torch-pruning": ("torch-pruning", {}),
 }

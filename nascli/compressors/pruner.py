@@ -70,11 +70,14 @@ class Job:
         """What each group costs of the level's unit [groups], relative to the mean."""
         return torch.ones(len(self.groups), dtype=torch.float64) if self.blocks is not None else self._meter.prices()
 
-    def select(self, scores: Tensor) -> Tensor:
-        """The groups that the level leaves room for, bool [groups]. Raises InfeasibleError."""
+    def select(self, scores: Tensor, part: float = 1.0) -> Tensor:
+        """The groups that the level leaves room for, bool [groups]; or a level that is only a part of the way there.
+
+        Equal parts remove equal shares of what is left. Blocks go the whole way at once. Raises InfeasibleError.
+        """
         if self.blocks is not None:
             return select_in_blocks(scores, self.blocks, whole(self.level.kept, self.blocks.shape[1]))
-        return select(scores, self.groups, self._rules, self._meter, self.level.kept)
+        return select(scores, self.groups, self._rules, self._meter, self.level.kept**part)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nascli.compressors.criteria import fisher
-from nascli.compressors.envelope.sparsifier import Envelope, Sparsifier
+from nascli.compressors.envelope.sparsifier import Envelope, Sparsifier, layer_weights
 from nascli.compressors.pruner import Choice, Job, Pruner
 from nascli.engine.protocol import Step
 from nascli.recipes.session import Losses, Moment, Session
@@ -32,7 +32,7 @@ class WGSEF(Pruner):
 
     warm_up: float = 0.0
     """The share of the budget before anything is shrunk."""
-    pruning: float = 0.1
+    pruning: float = 0.2
     """The share of the budget in which groups are shrunk; the rest heals."""
     operator: Literal["debiased", "published"] = "debiased"
     """The published proximal operator also shrinks what survives; the debiased one leaves that as it is."""
@@ -41,25 +41,24 @@ class WGSEF(Pruner):
     prox_steps: tuple[float, float] = (1e-3, 0.9)
     """The first and the last step of the ramp, which is geometric."""
     weights: Literal["fisher", "layer", "none"] = "fisher"
-    """What a group's squared norm is worth: the loss that it carries in the dense network, to second order; one over
-    the mean square of the layer's living groups; or the same everywhere, as published."""
-    examples: int = 256
+    """What a group's squared norm is worth: the loss that it carries, to second order; one over the mean square of the
+    layer's living groups; or the same everywhere, as published."""
+    examples: int = 128
     """Training examples that the Fisher weights are taken from."""
     priced: bool = True
     """Whether a group's norm is weighed against what it costs of the level's unit; with layers' weights it never is,
     as those let each layer lose its share."""
     half_space: float | None = None
     """If given: groups die, too, when a step leaves them with less than this share along their former direction."""
-    settle: float = 0.2
-    """The share of the pruning phase, at its end, in which the number of groups no longer changes."""
-    refresh_steps: int = 100
-    """Steps after which that number, and the layers' mean squares, are found anew."""
+    stages: int = 5
+    """Stages of the pruning phase: each removes an equal share of what is left, with weights as they are by then."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.examples < 1:
-            raise ValueError(f"examples={self.examples!r} must be at least 1")
-        for name in ("warm_up", "pruning", "settle"):
+        for name in ("examples", "stages"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1")
+        for name in ("warm_up", "pruning"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value!r} must be at least 0 and less than 1: it is a share")
         if not 0 < self.pruning < 1 - self.warm_up:
@@ -70,8 +69,6 @@ class WGSEF(Pruner):
             raise ValueError(f"strength={self.strength!r} must be more than 0")
         if self.half_space is not None and not 0 <= self.half_space < 1:
             raise ValueError(f"half_space={self.half_space!r} must be at least 0 and less than 1")
-        if self.refresh_steps < 1:
-            raise ValueError(f"refresh_steps={self.refresh_steps!r} must be at least 1")
         if self.operator == "published":
             self._refuse_published()
 
@@ -94,8 +91,7 @@ class WGSEF(Pruner):
             strength=self.strength,
             prox_steps=self.prox_steps,
             half_space=self.half_space,
-            settle=self.settle,
-            refresh_steps=self.refresh_steps,
+            stages=self.stages,
             rules=self.rules,
         )
 
@@ -105,14 +101,13 @@ class WGSEF(Pruner):
         if "prices" not in notes:
             priced = self.priced and self.weights != "layer"
             notes["prices"] = job.prices() if priced else torch.ones(len(job.groups), dtype=torch.float64)
-            notes["weights"] = self._weights(job)
         sparsifier = Sparsifier(
             session.model,
             job.groups,
             self.envelope,
             choose=job.select,
+            weigh=lambda: self._weights(job, session.model),
             prices=notes["prices"],
-            weights=notes["weights"],
             blocks=job.blocks,
         )
         if "envelope" in notes:
@@ -125,7 +120,7 @@ class WGSEF(Pruner):
         def after(at: Moment) -> None:
             nonlocal living
             progress = (at.spent - start) / self.pruning
-            living = sparsifier.step(session.optimiser, number=at.step, progress=progress)
+            living = sparsifier.step(session.optimiser, progress=progress)
             notes["envelope"] = sparsifier.notes
 
         for step in session.run(losses, until=end, after=after):
@@ -140,15 +135,15 @@ class WGSEF(Pruner):
         yield Step(metrics=metrics | {"share": job.share(alive)})
         return alive
 
-    def _weights(self, job: Job) -> Tensor | None:
-        """The weights of groups [groups], None for those of their layers."""
-        if self.weights == "layer":
-            return None
+    def _weights(self, job: Job, model: nn.Module) -> Tensor:
+        """The weights of the model's groups as they are now [groups]."""
+        squares = job.groups.squares(model.state_dict()).cpu()
         if self.weights == "none":
-            return torch.ones(len(job.groups), dtype=torch.float64)
+            return torch.ones_like(squares)
+        if self.weights == "layer":
+            return layer_weights(squares.sqrt(), job.groups)
         # One by one: a gradient an example through the pass of a whole batch costs as much as the batch's own.
-        carried = fisher(job.model, job.groups, job.examples(self.examples, 1)).cpu()
-        squares = job.groups.squares(job.model.state_dict()).cpu()
+        carried = fisher(model, job.groups, job.examples(self.examples, 1)).cpu()
         # A weight must be positive; a group that carries nothing is the first to go all the same.
         least = 1e-12 * float(carried.mean().clamp(min=1e-30))
         return carried.clamp(min=least) / squares.clamp(min=1e-30)

@@ -1,14 +1,14 @@
 """The proximal step on a network's groups after each step of the optimiser, and what it needs to know of the groups.
 
-Norms of different layers are not comparable, so each group has a weight: by what the loss would lose with it, or by the
-mean square of its axis. How many groups may stay is found from the level by counting the smaller network, anew every so
-often while training moves the norms.
+Norms of different layers are not comparable, so each group has a weight. The level is approached in stages: at the
+start of each, the groups are weighed anew, by the network as it is by then, and how many may stay is found by counting
+the smaller network; within it, the operator's step rises until no more than these are left.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nascli.compressors.envelope.functions import shrink
-from nascli.compressors.selection import Rules, Select, protected
+from nascli.compressors.selection import Rules, protected
 from search_spaces.groups import Groups
+
+Choose = Callable[[Tensor, float], Tensor]
+"""The groups that live, bool [groups], by their scores [groups] and the part of the way to the level, from 0 to 1."""
 
 LARGEST_STEP = 0.1
 """Of lr x strength: beyond it, the published operator shrinks what survives faster than training can mend."""
@@ -33,13 +36,12 @@ class Envelope:
     operator: Literal["debiased", "published"] = "debiased"
     strength: Literal["ramp", "auto"] | float = "ramp"
     prox_steps: tuple[float, float] = (1e-4, 0.5)
+    stages: int = 5
     half_space: float | None = None
-    settle: float = 0.2
-    refresh_steps: int = 100
     rules: Rules = Rules()
 
     def step_size(self, progress: float, lr: float, automatic: float) -> float:
-        """The operator's step at this share of the phase; `automatic` is the strength that gradients ask for."""
+        """The operator's step at this share of a stage; `automatic` is the strength that gradients ask for."""
         if self.strength == "ramp":
             low, high = self.prox_steps
             return float(low * (high / low) ** min(1.0, progress))
@@ -56,25 +58,25 @@ class Sparsifier:
         groups: Groups,
         envelope: Envelope,
         *,
-        choose: Select,
+        choose: Choose,
+        weigh: Callable[[], Tensor],
         prices: Tensor,
-        weights: Tensor | None = None,
         blocks: Tensor | None = None,
     ) -> None:
-        """`choose` says which groups live by their scores; with `blocks` [blocks, m], each has a budget of its own.
+        """`choose` says which groups live by their scores, `weigh` gives the groups' weights [groups] as they are now.
 
-        Without weights [groups], they are those of the layers, found anew as training goes on.
+        With `blocks` [blocks, m], each has a budget of its own.
         """
-        self._given = weights
+        self._weigh = weigh
         self._groups, self._envelope, self._choose, self._blocks = groups, envelope, choose, blocks
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._prices = prices
         self._before: dict[str, Tensor] = {}
         self.notes: dict[str, Any] = {
-            "weights": torch.ones(len(groups), dtype=torch.float64) if weights is None else weights,
+            "weights": torch.ones(len(groups), dtype=torch.float64),
             "budget": math.nan,
             "strength": 0.0,
-            "refreshed": -1,
+            "stage": -1,
         }
         self._remember()
 
@@ -89,23 +91,23 @@ class Sparsifier:
 
     def select(self) -> Tensor:
         """The groups that the level leaves room for, bool [groups]."""
-        return self._select(self.norms())
-
-    def _select(self, norms: Tensor) -> Tensor:
-        return self._choose(self._scores(norms))
+        return self._choose(self._scores(self.norms()), 1.0)
 
     def _scores(self, norms: Tensor) -> Tensor:
         """What decides between groups [groups]: weighted norms by the root of what they cost."""
         weights: Tensor = self.notes["weights"]
         return norms * (weights / self._prices).sqrt()
 
-    def step(self, optimiser: Optimizer, *, number: int, progress: float) -> int:
+    def step(self, optimiser: Optimizer, *, progress: float) -> int:
         """Shrink the groups once; how many are alive afterwards. `progress` is the share of the pruning phase."""
         norms = self.norms()
-        self._refresh(norms, number, progress)
+        stages = self._envelope.stages
+        stage = min(stages - 1, int(progress * stages))
+        if stage != self.notes["stage"]:
+            self._enter(stage, norms)
         lr = float(optimiser.param_groups[0]["lr"])
         automatic = self._automatic(norms) if self._envelope.strength == "auto" else 0.0
-        factors = self._factors(norms, self._envelope.step_size(progress, lr, automatic))
+        factors = self._factors(norms, self._envelope.step_size(progress * stages - stage, lr, automatic))
         if self._envelope.half_space is not None:
             factors = factors.masked_fill(self._turned(norms) & ~self._safe(norms), 0.0)
         dead = factors == 0
@@ -114,17 +116,13 @@ class Sparsifier:
         self._remember()
         return int(((norms > 0) & ~dead).sum())
 
-    def _refresh(self, norms: Tensor, number: int, progress: float) -> None:
-        """Find anew how groups weigh and for how many there is room; near the end of the phase, nothing moves."""
-        due = number - self.notes["refreshed"] >= self._envelope.refresh_steps and progress < 1 - self._envelope.settle
-        if self.notes["refreshed"] >= 0 and not due:
-            return
-        if self._given is None:
-            self.notes["weights"] = layer_weights(norms, self._groups)
-        alive = self._select(norms)
+    def _enter(self, stage: int, norms: Tensor) -> None:
+        """Weigh the groups, and find for how many of them the stage leaves room."""
+        self.notes["weights"] = self._weigh()
+        alive = self._choose(self._scores(norms), (stage + 1) / self._envelope.stages)
         room = int(alive.sum())
         budget = float(self._prices[alive].sum()) if self._blocks is None else room / len(self._blocks)
-        self.notes |= {"refreshed": number, "budget": budget, "room": room}
+        self.notes |= {"stage": stage, "budget": budget, "room": room}
 
     def _safe(self, norms: Tensor) -> Tensor:
         return protected(norms, self._groups, self._envelope.rules)

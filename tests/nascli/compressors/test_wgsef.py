@@ -11,7 +11,7 @@ from nascli.engine.protocol import Step
 from tests.toy_compression import compressed, macs, task, trained
 from tests.toy_images import same
 
-QUICK = WGSEF(steps=60, batch=32, pruning=0.6, refresh_steps=10, report_steps=20, floor=0.0, examples=32)
+QUICK = WGSEF(steps=60, batch=32, pruning=0.6, stages=2, report_steps=20, floor=0.0, examples=32)
 
 
 def told(steps: list[Step]) -> dict[str, float]:
@@ -69,7 +69,7 @@ def test_it_still_tells_the_corners_apart() -> None:
 )
 def test_going_on_from_any_state_gives_the_same_network(settings: dict[str, Any]) -> None:
     kept = Level(0.5, "params")
-    compressor = replace(QUICK, steps=24, report_steps=3, refresh_steps=4, **settings)
+    compressor = replace(QUICK, steps=24, report_steps=3, **settings)
     steps, whole = compressed(compressor, kept)
     states = [s.state() for s in steps if s.state is not None]
     assert len(states) >= 8
@@ -113,7 +113,7 @@ def test_single_weights_stay_zero_while_the_rest_is_trained() -> None:
 
 
 def test_the_published_operator_needs_strength_enough_to_prune() -> None:
-    settings = {"operator": "published", "weights": "none", "priced": False}
+    settings = {"operator": "published", "weights": "none", "priced": False, "stages": 1}
     weak, _ = compressed(replace(QUICK, strength=1e-4, **settings), Level(0.5, "groups"))  # type: ignore[arg-type]
     strong, _ = compressed(replace(QUICK, strength=10.0, **settings), Level(0.5, "groups"))  # type: ignore[arg-type]
     assert told(weak)["projected"] == told(weak)["groups"] - told(weak)["alive"]  # it did nothing, and says so
@@ -130,7 +130,7 @@ def test_the_published_operator_needs_strength_enough_to_prune() -> None:
         ({"prox_steps": (0.5, 0.1)}, "prox_steps"),
         ({"half_space": 1.0}, "half_space"),
         ({"strength": -1.0}, "strength"),
-        ({"refresh_steps": 0}, "refresh_steps"),
+        ({"stages": 0}, "stages"),
         ({"groups": ()}, "groups"),
         ({"groups": ("tiles",)}, "tiles"),
         ({"distil": 1.5}, "distil"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascli.compressors.envelope.sparsifier import Envelope, Sparsifier
+from nascli.compressors.envelope.sparsifier import Envelope, Sparsifier, layer_weights
 from nascli.compressors.groups.dependencies import channels
 from nascli.compressors.groups.patterns import n_of_m
 from nascli.compressors.selection import Rules, select, select_in_blocks
@@ -30,9 +30,9 @@ def sparsifier(
         net,
         groups,
         envelope,
-        choose=lambda s: select(s, groups, envelope.rules, alone, kept),
+        choose=lambda s, part: select(s, groups, envelope.rules, alone, kept**part),
+        weigh=lambda: ones if plain else layer_weights(groups.squares(net.state_dict()).sqrt(), groups),
         prices=ones,
-        weights=ones if plain else None,
     )
 
 
@@ -44,7 +44,7 @@ def test_groups_weigh_by_the_mean_square_of_those_that_live_on_their_axis() -> N
     net, groups = grouped()
     optimiser = idle(net)
     shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(1e-9, 1e-9)))
-    shrinking.step(optimiser, number=1, progress=0.0)
+    shrinking.step(optimiser, progress=0.0)
     norms, weights = shrinking.norms(), shrinking.notes["weights"]
     for axis in range(len(groups.names)):
         mine = groups.axis == axis
@@ -54,23 +54,37 @@ def test_groups_weigh_by_the_mean_square_of_those_that_live_on_their_axis() -> N
     dead[0] = 0.0
     groups.scale_(dict(net.named_parameters()), dead)
     again = sparsifier(net, groups, shrinking._envelope)
-    again.step(optimiser, number=1, progress=0.0)
+    again.step(optimiser, progress=0.0)
     first = (groups.axis == groups.axis[0]) & (dead > 0)
     assert float((again.norms()[first].square() * again.notes["weights"][first]).mean()) == pytest.approx(1)
 
 
 def test_the_ramp_ends_on_the_number_of_groups_there_is_room_for() -> None:
     net, groups = grouped()
-    shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(1e-2, 0.95), refresh_steps=1000))
+    shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(1e-2, 0.95), stages=1))
     optimiser, alive = idle(net), []
     strongest = int(shrinking.norms().argmax())
     before = shrinking.norms()[strongest]
     for number in range(200):
-        alive.append(shrinking.step(optimiser, number=number, progress=number / 200))
+        alive.append(shrinking.step(optimiser, progress=number / 200))
     assert alive[0] == len(groups) and alive[-1] == len(groups) // 2
     assert int(shrinking.select().sum()) == len(groups) // 2
     # The debiased operator leaves alone what stays.
     assert shrinking.norms()[strongest] == pytest.approx(float(before))
+
+
+def test_the_level_is_approached_in_stages_with_weights_of_their_own() -> None:
+    net, groups = grouped()
+    shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(0.5, 0.99), stages=4), kept=0.5)
+    optimiser, rooms, alive, weights = idle(net), [], [], []
+    for step in range(80):
+        alive.append(shrinking.step(optimiser, progress=step / 80))
+        rooms.append(shrinking.notes["room"])
+        weights.append(shrinking.notes["weights"])
+    expected = [int(len(groups) * 0.5 ** (stage / 4)) for stage in (1, 2, 3, 4)]
+    assert rooms[::20] == expected and rooms[19::20] == expected
+    assert alive[19::20] == expected  # each stage ends where it should
+    assert torch.equal(weights[20], weights[39]) and not torch.equal(weights[20], weights[40])
 
 
 def test_survivors_keep_their_values_or_shrink_as_published() -> None:
@@ -80,7 +94,7 @@ def test_survivors_keep_their_values_or_shrink_as_published() -> None:
         envelope = Envelope(operator, strength, (step, step), rules=FREE)  # type: ignore[arg-type]
         shrinking = sparsifier(net, groups, envelope, plain=True)
         before = shrinking.norms()
-        shrinking.step(idle(net), number=1, progress=0.0)
+        shrinking.step(idle(net), progress=0.0)
         top = torch.topk(before, 1).indices
         size = 1.0 if operator == "debiased" else 1 / (1 + min(0.1, 0.1 * 5.0))
         assert torch.allclose(shrinking.norms()[top] / before[top], torch.tensor(size, dtype=torch.float64), rtol=1e-6)
@@ -95,7 +109,7 @@ def test_the_best_of_each_axis_are_out_of_reach() -> None:
     envelope = Envelope(rules=rules, prox_steps=(0.9, 0.9))
     shrinking = sparsifier(net, groups, envelope, kept=0.4, plain=True)
     for number in range(20):
-        shrinking.step(idle(net), number=number, progress=number / 20)
+        shrinking.step(idle(net), progress=number / 20)
     alive = torch.bincount(groups.axis[shrinking.norms() > 0], minlength=len(groups.names))
     assert (alive >= rules.floors(groups)).all()
     weak = groups.names.index("layer2.0.conv1")
@@ -109,7 +123,7 @@ def test_dead_groups_lose_their_momentum() -> None:
         parameter.grad = torch.ones_like(parameter)
     optimiser.step()
     shrinking = sparsifier(net, groups, Envelope(rules=FREE, prox_steps=(0.99, 0.99)))
-    shrinking.step(optimiser, number=1, progress=0.0)
+    shrinking.step(optimiser, progress=0.0)
     dead = shrinking.norms() == 0
     assert dead.any() and not dead.all()
     buffers = {n: optimiser.state[p]["momentum_buffer"] for n, p in net.named_parameters()}
@@ -119,7 +133,7 @@ def test_dead_groups_lose_their_momentum() -> None:
 
 def test_the_automatic_strength_is_half_of_what_keeps_the_dead_dead() -> None:
     net, groups = grouped()
-    envelope = Envelope("published", "auto", rules=FREE)
+    envelope = Envelope("published", "auto", stages=1, rules=FREE)
     shrinking = sparsifier(net, groups, envelope, plain=True)
     draw = torch.Generator().manual_seed(0)
     for parameter in net.parameters():
@@ -128,7 +142,7 @@ def test_the_automatic_strength_is_half_of_what_keeps_the_dead_dead() -> None:
     pulls = groups.squares({n: p.grad for n, p in net.named_parameters() if p.grad is not None}).sqrt()
     order = norms.argsort(descending=True)
     room = len(groups) // 2
-    shrinking.step(idle(net), number=1, progress=0.0)
+    shrinking.step(idle(net), progress=0.0)
     expected = 0.5 * float(pulls[order[room:]].max() / norms[order[room - 1]])
     assert shrinking.notes["strength"] == pytest.approx(expected)
 
@@ -141,7 +155,7 @@ def test_groups_that_turn_round_die_in_the_half_space_step() -> None:
     signs = torch.ones(len(groups), dtype=torch.float64)
     signs[victim] = -0.5
     groups.scale_(dict(net.named_parameters()), signs)
-    shrinking.step(idle(net), number=1, progress=0.0)
+    shrinking.step(idle(net), progress=0.0)
     assert (shrinking.norms() == 0).nonzero().flatten().tolist() == [victim]
 
 
@@ -153,12 +167,13 @@ def test_blocks_have_a_budget_each() -> None:
         net,
         groups,
         Envelope(rules=FREE, prox_steps=(0.99, 0.99)),
-        choose=lambda s: select_in_blocks(s, blocks, 1),
+        choose=lambda s, part: select_in_blocks(s, blocks, 1),
+        weigh=lambda: ones,
         prices=ones,
         blocks=blocks,
     )
-    for number in range(5):
-        shrinking.step(idle(net), number=number, progress=0.5)
+    for _ in range(5):
+        shrinking.step(idle(net), progress=0.5)
     assert ((shrinking.norms() > 0)[blocks].sum(1) == 1).all()
 
 
