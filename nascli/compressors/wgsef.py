@@ -129,6 +129,9 @@ class WGSEF(Pruner):
             )
         before = sparsifier.norms() > 0
         alive = sparsifier.select()
+        if self.round_to == 1:
+            # Where there would be room for dead groups, too, they stay dead: zeros hardly learn.
+            alive &= before
         projected = int((before & ~alive).sum())
         metrics = {"alive": float(alive.sum()), "groups": float(len(job.groups)), "projected": float(projected)}
         log.info("%d of %d groups are alive; the projection removed %d", alive.sum(), len(alive), projected)

@@ -34,6 +34,14 @@ def test_the_level_in_groups_is_met_exactly() -> None:
     assert found["alive"] == found["groups"] // 2
 
 
+def test_nothing_dead_is_kept() -> None:
+    # A ramp that ends on a hard choice kills what the last selection would have room for.
+    _, network = compressed(replace(QUICK, prox_steps=(0.9, 0.99), stages=4), Level(0.45))
+    for name, tensor in dict(network.tensors or {}).items():
+        if name.endswith("conv.weight"):
+            assert (tensor.flatten(1).abs().sum(1) > 0).all(), name
+
+
 def test_the_ramp_lands_on_the_level_by_itself() -> None:
     steps, _ = compressed(replace(QUICK, steps=200, prox_steps=(1e-2, 0.9)), Level(0.5, "groups"))
     found = told(steps)
