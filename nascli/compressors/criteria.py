@@ -56,7 +56,7 @@ def fisher(model: nn.Module, groups: Groups, batches: Iterable[Batch]) -> Tensor
     (Theis et al. 2018, arXiv:1801.05787). A group's outputs scale with the parameters of its normalisation layers, so
     these are read where it has any, and else its weights and biases. Raises as `taylor` does.
     """
-    norms = {name for name, m in model.named_modules() if not list(m.children()) and _normalises(m)}
+    norms = {name for name, m in model.named_modules() if not list(m.children()) and normalises(m)}
     state = model.state_dict()
     behind = replace(groups, parts=tuple(p for p in groups.parts if p.tensor.rpartition(".")[0] in norms))
     bare = behind.counts(state) == 0
@@ -70,7 +70,7 @@ def fisher(model: nn.Module, groups: Groups, batches: Iterable[Batch]) -> Tensor
     return total / seen
 
 
-def _normalises(module: nn.Module) -> bool:
+def normalises(module: nn.Module) -> bool:
     """Whether it is a normalisation layer, by its parameters: a vector for each channel and no other."""
     return "norm" in type(module).__name__.lower() and all(p.dim() <= 1 for p in module.parameters())
 

@@ -1,13 +1,14 @@
 """What all ways of pruning share: find the groups, choose which live, take the others out, and train what is left.
 
 The dense network teaches the smaller one (Hinton et al. 2015, arXiv:1503.02531), so that what it learnt from more data
-than are at hand is not forgotten.
+than are at hand is not forgotten: by its outputs, and by its features in the channels that are left.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,19 +21,21 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from nascli import training
+from nascli.compressors.features import Features
 from nascli.compressors.groups.finding import KINDS, Asked, find
 from nascli.compressors.groups.removal import remove, silence_
 from nascli.compressors.meter import Meter
 from nascli.compressors.protocol import Compression, Level
 from nascli.compressors.selection import Rules, select, select_in_blocks, whole
 from nascli.engine.evaluate import Subject, assemble
-from nascli.engine.network import Network
+from nascli.engine.network import Edit, Network
 from nascli.engine.protocol import Step, Trial
 from nascli.engine.task import Task
 from nascli.errors import did_you_mean
 from nascli.recipes.schedule import Schedule
 from nascli.recipes.session import After, Losses, Moment, Session, at_rest
 from search_spaces.groups import Groups
+from search_spaces.keep import Keep
 from search_spaces.space import Batch
 
 log = logging.getLogger(__name__)
@@ -112,6 +115,9 @@ class Pruner(Schedule, ABC):
     """How much of the loss comes from the dense network's outputs instead of the labels, from 0 to 1."""
     temperature: float = 4.0
     """By which both networks' logits are divided when the one teaches the other."""
+    features: float = 5.0
+    """How much is added to the loss, while the network heals, for what is left in its normalisation layers: the square
+    difference to what the dense network has there, relative to that. 0: nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +125,8 @@ class Pruner(Schedule, ABC):
             raise ValueError(f"distil={self.distil!r} must lie between 0 and 1: it is a share of the loss")
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature!r} must be more than 0")
+        if not 0 <= self.features < math.inf:
+            raise ValueError(f"features={self.features!r} must be at least 0; 0 leaves features alone")
         if not self.groups:
             raise ValueError("groups=() names none; give at least one kind")
         for kind in self.groups:
@@ -158,14 +166,15 @@ class Pruner(Schedule, ABC):
         if living is not None:
             start, edits = self._without(job, start, living)
         session = Session(self, task, model=copy.deepcopy(start), state=state)
-        losses = self._losses(job, session)
         if living is None:
-            living = yield from self.choose(job, session, losses)
-            smaller, edits = self._without(job, session.model, living)
-            session.exchange(smaller)
+            living = yield from self.choose(job, session, self._losses(job, session))
+            rest, edits = self._without(job, session.model, living)
+            session.exchange(rest)
             session.notes["alive"] = living
-        after = None if edits != network.edits else _silencing(session, job.groups, living)
-        yield from session.run(losses, after=after)
+        smaller = edits != network.edits
+        features = self._features(job, session, edits[-1] if smaller else Keep())
+        after = None if smaller else _silencing(session, job.groups, living)
+        yield from session.run(self._losses(job, session, features), after=after)
         return replace(network, edits=edits, tensors=at_rest(session.model.state_dict()))
 
     def _without(self, job: Job, model: nn.Module, living: Tensor) -> tuple[nn.Module, tuple[Any, ...]]:
@@ -180,18 +189,25 @@ class Pruner(Schedule, ABC):
             return smaller, job.network.edits
         return smaller, (*job.network.edits, edit)
 
-    def _losses(self, job: Job, session: Session) -> Losses:
-        """What the model learns from: labels, and the dense network's outputs."""
+    def _features(self, job: Job, session: Session, edit: Edit) -> Features | None:
+        """What is left in the model's layers beside what the teacher has there, if that is to be learnt from."""
+        return Features(session.model, job.teacher, edit) if self.features and isinstance(edit, Keep) else None
+
+    def _losses(self, job: Job, session: Session, features: Features | None = None) -> Losses:
+        """What the model learns from: labels, the dense network's outputs, and its features if there are some."""
 
         def losses(batch: Batch, at: Moment) -> Iterator[Tensor]:
             logits = session.model(*batch.inputs)
             loss = (1 - self.distil) * batch.losses(logits, smoothing=self.smoothing).mean()
-            if self.distil:
+            if self.distil or features is not None:
                 with torch.no_grad():
                     taught = F.softmax(job.teacher(*batch.inputs) / self.temperature, dim=-1)
+            if self.distil:
                 # By the square of the temperature, as gradients of softened outputs are smaller by it.
                 soft = training.distilled(batch, logits / self.temperature, taught).mean()
                 loss = loss + self.distil * self.temperature**2 * soft
+            if features is not None:
+                loss = loss + self.features * features.loss()
             yield loss
 
         return losses

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nascli.compressors.features import Features
 from nascli.compressors.oneshot import Magnitude
 from nascli.compressors.protocol import Level
 from nascli.compressors.pruner import Job, Pruner
@@ -116,6 +117,7 @@ def test_settings_are_checked() -> None:
     for wrong in (
         {"distil": math.nan},
         {"temperature": -1.0},
+        {"features": math.inf},
         {"floor": 2.0},
         {"groups": ("filters", "tiles")},
         {"groups": ("filtres",)},
@@ -123,3 +125,20 @@ def test_settings_are_checked() -> None:
         with pytest.raises(ValueError):
             replace(QUICK, **wrong)
     assert issubclass(Magnitude, Pruner)
+
+
+def test_features_of_what_is_left_come_closer_to_the_teachers() -> None:
+    def distance(settings: Pruner) -> float:
+        _, network = compressed(settings, Level(0.6))
+        of = task()
+        job = Job(settings, trained(), Level(0.6), of)
+        model = network.build(of.space).eval()
+        features = Features(model, job.teacher, network.edits[-1])
+        batch = next(of.data.val.batches(32))  # type: ignore[union-attr]
+        with torch.no_grad():
+            model(*batch.inputs)
+            job.teacher(*batch.inputs)
+        return features.loss().item()
+
+    longer = replace(QUICK, steps=40)
+    assert distance(replace(longer, features=20.0)) < 0.8 * distance(replace(longer, features=0.0))

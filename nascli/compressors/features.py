@@ -1,0 +1,71 @@
+"""What a smaller network can learn from the dense one before the outputs: the channels that both still have.
+
+After FitNets (Romero et al. 2015, arXiv:1412.6550). As the smaller network's channels are some of the dense one's, they
+are compared as they are, without the regressor that the paper needs between layers of different widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nascli.compressors.criteria import normalises
+from search_spaces.keep import Keep
+
+Seen = dict[str, Tensor]
+"""Layer -> its latest output."""
+
+
+class Features:
+    """The outputs of the normalisation layers that a network and its teacher share, of each one's latest pass."""
+
+    def __init__(self, model: nn.Module, teacher: nn.Module, edit: Keep) -> None:
+        self._mine: Seen = {}
+        self._taught: Seen = {}
+        theirs = dict(teacher.named_modules())
+        for name, mine in model.named_modules():
+            other = theirs.get(name)
+            if other is not None and type(mine) is type(other) and not [*mine.children()] and normalises(mine):
+                mine.register_forward_hook(_reading(self._mine, name))
+                other.register_forward_hook(_reading(self._taught, name, kept_channels(name, edit)))
+
+    def loss(self) -> Tensor:
+        """The mean over layers of the mean squared difference, relative to the teacher's mean square []; 0 if there are
+        no such layers. Both networks must have run on the same batch before.
+        """
+        losses = [
+            F.mse_loss(self._mine[name], taught) / taught.square().mean().clamp(min=1e-12)
+            for name, taught in self._taught.items()
+            if name in self._mine and self._mine[name].shape == taught.shape
+        ]
+        self._mine.clear()
+        self._taught.clear()
+        return torch.stack(losses).mean() if losses else torch.zeros(())
+
+
+def kept_channels(layer: str, edit: Keep) -> Tensor | None:
+    """The channels that stay of what a layer puts out; None if all do."""
+    for tensor in ("weight", "bias", "running_mean"):
+        if (kept := edit.cuts.get(f"{layer}.{tensor}", {}).get(0)) is not None:
+            return torch.tensor(kept, dtype=torch.int64)
+    return None
+
+
+def channels_of(output: Tensor, kept: Tensor | None, dim: int) -> Tensor:
+    """These channels of an output; all of them if `kept` is None."""
+    return output if kept is None else output.index_select(dim, kept.to(output.device))
+
+
+def channel_dim(module: nn.Module) -> int:
+    """The dimension of a layer's output that its channels lie along."""
+    return -1 if isinstance(module, nn.Linear | nn.LayerNorm | nn.RMSNorm) else 1
+
+
+def _reading(into: Seen, name: str, kept: Tensor | None = None) -> Callable[[nn.Module, object, Tensor], None]:
+    def read(module: nn.Module, inputs: object, output: Tensor) -> None:
+        into[name] = channels_of(output, kept, channel_dim(module))
+
+    return read
