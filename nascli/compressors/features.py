@@ -55,8 +55,13 @@ def kept_channels(layer: str, edit: Keep) -> Tensor | None:
 
 
 def channels_of(output: Tensor, kept: Tensor | None, dim: int) -> Tensor:
-    """These channels of an output; all of them if `kept` is None."""
-    return output if kept is None else output.index_select(dim, kept.to(output.device))
+    """These channels of an output; all of them if `kept` is None. The memory format stays."""
+    if kept is None:
+        return output
+    kept = kept.to(output.device)
+    if dim == 1 and output.dim() == 4 and output.is_contiguous(memory_format=torch.channels_last):
+        return output.movedim(1, -1).index_select(-1, kept).movedim(-1, 1)
+    return output.index_select(dim, kept)
 
 
 def channel_dim(module: nn.Module) -> int:

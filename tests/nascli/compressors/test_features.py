@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascli.compressors.features import Features
+from nascli.compressors.features import Features, channels_of
 from search_spaces.keep import Keep
 
 EDIT = Keep(
@@ -111,3 +111,10 @@ def test_what_was_read_is_forgotten() -> None:
     teacher(x)
     features.loss()
     assert features.loss().item() == 0.0
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_channels_are_taken_out_in_the_memory_format_they_are_in(memory_format: torch.memory_format) -> None:
+    images = torch.arange(48.0).reshape(1, 3, 4, 4).to(memory_format=memory_format)
+    taken = channels_of(images, torch.tensor([0, 2]), 1)
+    assert torch.equal(taken, images[:, [0, 2]]) and taken.is_contiguous(memory_format=memory_format)
