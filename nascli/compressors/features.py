@@ -7,6 +7,7 @@ are compared as they are, without the regressor that the paper needs between lay
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from search_spaces.keep import Keep
 
 Seen = dict[str, Tensor]
 """Layer -> its latest output."""
+Hook = Callable[[nn.Module, object, Tensor], None]
 
 
 class Features:
@@ -25,12 +27,17 @@ class Features:
     def __init__(self, model: nn.Module, teacher: nn.Module, edit: Keep) -> None:
         self._mine: Seen = {}
         self._taught: Seen = {}
+        self._hooks = ExitStack()
         theirs = dict(teacher.named_modules())
         for name, mine in model.named_modules():
             other = theirs.get(name)
             if other is not None and type(mine) is type(other) and not [*mine.children()] and normalises(mine):
-                mine.register_forward_hook(_reading(self._mine, name))
-                other.register_forward_hook(_reading(self._taught, name, kept_channels(name, edit)))
+                self._read(mine, _reading(self._mine, name))
+                self._read(other, _reading(self._taught, name, kept_channels(name, edit)))
+
+    def close(self) -> None:
+        """Read no more."""
+        self._hooks.close()
 
     def loss(self) -> Tensor:
         """The mean over layers of the mean squared difference, relative to the teacher's mean square []; 0 if there are
@@ -44,6 +51,9 @@ class Features:
         self._mine.clear()
         self._taught.clear()
         return torch.stack(losses).mean() if losses else torch.zeros(())
+
+    def _read(self, layer: nn.Module, hook: Hook) -> None:
+        self._hooks.callback(layer.register_forward_hook(hook).remove)
 
 
 def kept_channels(layer: str, edit: Keep) -> Tensor | None:
@@ -69,7 +79,7 @@ def channel_dim(module: nn.Module) -> int:
     return -1 if isinstance(module, nn.Linear | nn.LayerNorm | nn.RMSNorm) else 1
 
 
-def _reading(into: Seen, name: str, kept: Tensor | None = None) -> Callable[[nn.Module, object, Tensor], None]:
+def _reading(into: Seen, name: str, kept: Tensor | None = None) -> Hook:
     def read(module: nn.Module, inputs: object, output: Tensor) -> None:
         into[name] = channels_of(output, kept, channel_dim(module))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,23 +16,21 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from nascli import training
-from nascli.compressors.features import Features
 from nascli.compressors.groups.finding import KINDS, Asked, find
 from nascli.compressors.groups.removal import remove, silence_
 from nascli.compressors.meter import Meter
 from nascli.compressors.protocol import Compression, Level
 from nascli.compressors.refit import refit
 from nascli.compressors.selection import Rules, select, select_in_blocks, whole
+from nascli.compressors.taught import Taught
 from nascli.engine.evaluate import Subject, assemble
 from nascli.engine.network import Edit, Network
 from nascli.engine.protocol import Step, Trial
 from nascli.engine.task import Task
 from nascli.errors import did_you_mean
-from nascli.recipes.schedule import Schedule
 from nascli.recipes.session import After, Losses, Moment, Session, at_rest
 from search_spaces.groups import Groups
 from search_spaces.keep import Keep
@@ -85,7 +82,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pruner(Schedule, ABC):
+class Pruner(Taught, ABC):
     """What all ways of pruning have in common; what they differ in is which groups live."""
 
     epochs: float = 20.0
@@ -112,27 +109,14 @@ class Pruner(Schedule, ABC):
     """The groups of each layer that always stay."""
     round_to: int = 1
     """Layers keep a multiple of so many groups, where they have them: 8 or 16 suits many kernels."""
-    distil: float = 0.9
-    """How much of the loss comes from the dense network's outputs instead of the labels, from 0 to 1."""
-    temperature: float = 4.0
-    """By which both networks' logits are divided when the one teaches the other."""
     refit: int = 0
     """Training examples on which each layer that is left is fitted to the dense network's by least squares before the
     network heals, for budgets of few steps; undone where it does not lower the loss. 0: no fit."""
-    features: float = 5.0
-    """How much is added to the loss for what is left in the network's normalisation layers: the square difference to
-    what the dense network has there, relative to that. 0: nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.distil <= 1:
-            raise ValueError(f"distil={self.distil!r} must lie between 0 and 1: it is a share of the loss")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature!r} must be more than 0")
         if self.refit < 0:
             raise ValueError(f"refit={self.refit!r} must be a number of examples, or 0 for none")
-        if not 0 <= self.features < math.inf:
-            raise ValueError(f"features={self.features!r} must be at least 0; 0 leaves features alone")
         if not self.groups:
             raise ValueError("groups=() names none; give at least one kind")
         for kind in self.groups:
@@ -173,16 +157,19 @@ class Pruner(Schedule, ABC):
             start, edits = self._without(job, start, living)
         session = Session(self, task, model=copy.deepcopy(start), state=state)
         if living is None:
-            living = yield from self.choose(job, session, self._losses(job, session))
+            features = self.watched(session.model, job.teacher, Keep())
+            living = yield from self.choose(job, session, self.losses(session, job.teacher, features))
+            if features is not None:
+                features.close()
             rest, edits = self._without(job, session.model, living)
             if self.refit and edits != network.edits:
                 rest = self._refitted(job, rest, edits[-1])
             session.exchange(rest)
             session.notes["alive"] = living
         smaller = edits != network.edits
-        features = self._features(job, session, edits[-1] if smaller else Keep())
+        features = self.watched(session.model, job.teacher, edits[-1] if smaller else Keep())
         after = None if smaller else _silencing(session, job.groups, living)
-        yield from session.run(self._losses(job, session, features), after=after)
+        yield from session.run(self.losses(session, job.teacher, features), after=after)
         return replace(network, edits=edits, tensors=at_rest(session.model.state_dict()))
 
     def _without(self, job: Job, model: nn.Module, living: Tensor) -> tuple[nn.Module, tuple[Any, ...]]:
@@ -215,29 +202,6 @@ class Pruner(Schedule, ABC):
         before, after = (judged(m)["loss"] for m in (model, fitted))
         log.info("least squares in %d layers: the loss is %.3f before and %.3f after", layers, before, after)
         return fitted if after < before else model
-
-    def _features(self, job: Job, session: Session, edit: Edit) -> Features | None:
-        """What is left in the model's layers beside what the teacher has there, if that is to be learnt from."""
-        return Features(session.model, job.teacher, edit) if self.features and isinstance(edit, Keep) else None
-
-    def _losses(self, job: Job, session: Session, features: Features | None = None) -> Losses:
-        """What the model learns from: labels, the dense network's outputs, and its features if there are some."""
-
-        def losses(batch: Batch, at: Moment) -> Iterator[Tensor]:
-            logits = session.model(*batch.inputs)
-            loss = (1 - self.distil) * batch.losses(logits, smoothing=self.smoothing).mean()
-            if self.distil or features is not None:
-                with torch.no_grad():
-                    taught = F.softmax(job.teacher(*batch.inputs) / self.temperature, dim=-1)
-            if self.distil:
-                # By the square of the temperature, as gradients of softened outputs are smaller by it.
-                soft = training.distilled(batch, logits / self.temperature, taught).mean()
-                loss = loss + self.distil * self.temperature**2 * soft
-            if features is not None:
-                loss = loss + self.features * features.loss()
-            yield loss
-
-        return losses
 
 
 def _silencing(session: Session, groups: Groups, living: Tensor) -> After:

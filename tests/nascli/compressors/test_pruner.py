@@ -1,5 +1,4 @@
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,24 +40,6 @@ def test_compressing_twice_adds_up() -> None:
     assert len(quarter.edits) == 2
     macs = [Subject(n, task()).cost.macs for n in (trained(), half, quarter)]
     assert macs[1] <= 0.6 * macs[0] and macs[2] <= 0.6 * macs[1]
-
-
-def test_the_loss_is_labels_and_teacher_in_the_shares_asked_for() -> None:
-    settings = replace(QUICK, distil=0.25, temperature=2.0, smoothing=0.1)
-    job = Job(settings, trained(), Level(0.5), task())
-    student = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
-
-    @dataclass
-    class Held:
-        model: nn.Module
-
-    batch = next(task().data.train.batches(8))  # type: ignore[union-attr]
-    (loss,) = settings._losses(job, Held(student))(batch, None)  # type: ignore[arg-type]
-    with torch.no_grad():
-        mine, theirs = student(*batch.inputs), job.teacher(*batch.inputs)
-        hard = F.cross_entropy(mine, batch.targets, label_smoothing=0.1)
-        soft = -(F.softmax(theirs / 2, -1) * F.log_softmax(mine / 2, -1)).sum(-1).mean()
-    assert loss.item() == pytest.approx(float(0.75 * hard + 0.25 * 4 * soft), rel=1e-5)
 
 
 def test_the_teacher_learns_nothing() -> None:
@@ -115,9 +96,6 @@ def test_where_removal_changes_the_outputs_the_network_keeps_its_size(
 
 def test_settings_are_checked() -> None:
     for wrong in (
-        {"distil": math.nan},
-        {"temperature": -1.0},
-        {"features": math.inf},
         {"refit": -1},
         {"floor": 2.0},
         {"groups": ("filters", "tiles")},
