@@ -27,9 +27,9 @@ CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd976
 SHARED = ("--data", "cifar10", "--set", "data.val=500")
 NORMALISED = ("--set", "data.mean=[0.485,0.456,0.406]", "--set", "data.std=[0.229,0.224,0.225]")
 """What the checkpoints were trained with."""
-SETTINGS = {"lr": 0.01}
+SETTINGS = {"resnet20": {"lr": 0.01}, "resnet56": {"lr": 0.005}}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "wgsef": ("wgsef", {"pruning": 0.2}),
+    "wgsef": ("wgsef", {"pruning": 0.1}),
     "magnitude": ("magnitude", {}),
     "torch-pruning": ("torch-pruning", {}),
 }
@@ -62,7 +62,7 @@ def row(model: str, kept: str, method: str, seed: str, budget: str, out: Path) -
     """One compression, and what became of it."""
     checkpoint = Path(os.environ["NASCLI_DATA"]) / "ckpt" / CHECKPOINTS[model]
     name, settings = METHODS[method]
-    settings = SETTINGS | settings | {"steps": steps(int(budget), float(kept), settings.get("pruning", 0.0))}
+    settings = SETTINGS[model] | settings | {"steps": steps(int(budget), float(kept), settings.get("pruning", 0.0))}
     sets = [part for k, v in settings.items() for part in ("--set", f"compressor.{name}.{k}={json.dumps(v)}")]
     folder = out / f"{model}-{kept}-{method}-{seed}-{budget}"
     command = (

@@ -7,7 +7,6 @@ are compared as they are, without the regressor that the paper needs between lay
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from search_spaces.keep import Keep
 
 Seen = dict[str, Tensor]
 """Layer -> its latest output."""
-Hook = Callable[[nn.Module, object, Tensor], None]
 
 
 class Features:
@@ -27,17 +25,12 @@ class Features:
     def __init__(self, model: nn.Module, teacher: nn.Module, edit: Keep) -> None:
         self._mine: Seen = {}
         self._taught: Seen = {}
-        self._hooks = ExitStack()
         theirs = dict(teacher.named_modules())
         for name, mine in model.named_modules():
             other = theirs.get(name)
             if other is not None and type(mine) is type(other) and not [*mine.children()] and normalises(mine):
-                self._read(mine, _reading(self._mine, name))
-                self._read(other, _reading(self._taught, name, kept_channels(name, edit)))
-
-    def close(self) -> None:
-        """Read no more."""
-        self._hooks.close()
+                mine.register_forward_hook(_reading(self._mine, name))
+                other.register_forward_hook(_reading(self._taught, name, _kept_channels(name, edit)))
 
     def loss(self) -> Tensor:
         """The mean over layers of the mean squared difference, relative to the teacher's mean square []; 0 if there are
@@ -52,11 +45,8 @@ class Features:
         self._taught.clear()
         return torch.stack(losses).mean() if losses else torch.zeros(())
 
-    def _read(self, layer: nn.Module, hook: Hook) -> None:
-        self._hooks.callback(layer.register_forward_hook(hook).remove)
 
-
-def kept_channels(layer: str, edit: Keep) -> Tensor | None:
+def _kept_channels(layer: str, edit: Keep) -> Tensor | None:
     """The channels that stay of what a layer puts out; None if all do."""
     for tensor in ("weight", "bias", "running_mean"):
         if (kept := edit.cuts.get(f"{layer}.{tensor}", {}).get(0)) is not None:
@@ -74,13 +64,13 @@ def channels_of(output: Tensor, kept: Tensor | None, dim: int) -> Tensor:
     return output.index_select(dim, kept)
 
 
-def channel_dim(module: nn.Module) -> int:
-    """The dimension of a layer's output that its channels lie along."""
-    return -1 if isinstance(module, nn.Linear | nn.LayerNorm | nn.RMSNorm) else 1
+def _channel_dim(module: nn.Module) -> int:
+    """The dimension of a normalisation layer's output that its channels lie along."""
+    return -1 if isinstance(module, nn.LayerNorm | nn.RMSNorm) else 1
 
 
-def _reading(into: Seen, name: str, kept: Tensor | None = None) -> Hook:
+def _reading(into: Seen, name: str, kept: Tensor | None = None) -> Callable[[nn.Module, object, Tensor], None]:
     def read(module: nn.Module, inputs: object, output: Tensor) -> None:
-        into[name] = channels_of(output, kept, channel_dim(module))
+        into[name] = channels_of(output, kept, _channel_dim(module))
 
     return read

@@ -11,7 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -23,11 +23,10 @@ from nascli.compressors.groups.finding import KINDS, Asked, find
 from nascli.compressors.groups.removal import remove, silence_
 from nascli.compressors.meter import Meter
 from nascli.compressors.protocol import Compression, Level
-from nascli.compressors.refit import refit
 from nascli.compressors.selection import Rules, select, select_in_blocks, whole
 from nascli.compressors.taught import Taught
 from nascli.engine.evaluate import Subject, assemble
-from nascli.engine.network import Edit, Network
+from nascli.engine.network import Network
 from nascli.engine.protocol import Step, Trial
 from nascli.engine.task import Task
 from nascli.errors import did_you_mean
@@ -109,14 +108,9 @@ class Pruner(Taught, ABC):
     """The groups of each layer that always stay."""
     round_to: int = 1
     """Layers keep a multiple of so many groups, where they have them: 8 or 16 suits many kernels."""
-    refit: int = 0
-    """Training examples on which each layer that is left is fitted to the dense network's by least squares before the
-    network heals, for budgets of few steps; undone where it does not lower the loss. 0: no fit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.refit < 0:
-            raise ValueError(f"refit={self.refit!r} must be a number of examples, or 0 for none")
         if not self.groups:
             raise ValueError("groups=() names none; give at least one kind")
         for kind in self.groups:
@@ -157,13 +151,8 @@ class Pruner(Taught, ABC):
             start, edits = self._without(job, start, living)
         session = Session(self, task, model=copy.deepcopy(start), state=state)
         if living is None:
-            features = self.watched(session.model, job.teacher, Keep())
-            living = yield from self.choose(job, session, self.losses(session, job.teacher, features))
-            if features is not None:
-                features.close()
+            living = yield from self.choose(job, session, self.losses(session, job.teacher))
             rest, edits = self._without(job, session.model, living)
-            if self.refit and edits != network.edits:
-                rest = self._refitted(job, rest, edits[-1])
             session.exchange(rest)
             session.notes["alive"] = living
         smaller = edits != network.edits
@@ -183,25 +172,6 @@ class Pruner(Taught, ABC):
             log.warning("the network keeps its size, with zeros in it: %s", reason)
             return smaller, job.network.edits
         return smaller, (*job.network.edits, edit)
-
-    def _refitted(self, job: Job, model: nn.Module, edit: Edit) -> nn.Module:
-        """The model, with weights that lead to the teacher's features if that serves the loss."""
-        data, task = job.task.data, job.task
-        if data is None or not isinstance(edit, Keep):
-            return model
-        fitted = copy.deepcopy(model)
-        layers = refit(fitted, job.teacher, edit, list(job.examples(self.refit, self.batch)))
-        # As training sees them: the model's statistics are those of the dense network still.
-        judged = partial(
-            training.evaluate,
-            split=data.train.head(self.refit),
-            batch_size=self.batch,
-            device=task.device,
-            normalised_by="batch",
-        )
-        before, after = (judged(m)["loss"] for m in (model, fitted))
-        log.info("least squares in %d layers: the loss is %.3f before and %.3f after", layers, before, after)
-        return fitted if after < before else model
 
 
 def _silencing(session: Session, groups: Groups, living: Tensor) -> After:

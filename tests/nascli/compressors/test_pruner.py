@@ -96,7 +96,6 @@ def test_where_removal_changes_the_outputs_the_network_keeps_its_size(
 
 def test_settings_are_checked() -> None:
     for wrong in (
-        {"refit": -1},
         {"floor": 2.0},
         {"groups": ("filters", "tiles")},
         {"groups": ("filtres",)},
@@ -119,25 +118,5 @@ def test_features_of_what_is_left_come_closer_to_the_teachers() -> None:
             job.teacher(*batch.inputs)
         return features.loss().item()
 
-    longer = replace(QUICK, steps=40, refit=0)
+    longer = replace(QUICK, steps=40)
     assert distance(replace(longer, features=20.0)) < 0.8 * distance(replace(longer, features=0.0))
-
-
-def test_a_fit_that_does_not_serve_the_loss_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nascli.compressors import pruner
-
-    def spoilt(model: nn.Module, *_: object) -> int:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 10)
-        return 1
-
-    def weights(refit: int) -> dict[str, Tensor]:
-        return dict(compressed(replace(QUICK, refit=refit), Level(0.6))[1].tensors or {})
-
-    plain = weights(0)
-    fitted = weights(64)
-    monkeypatch.setattr(pruner, "refit", spoilt)
-    spoilt_and_undone = weights(64)
-    assert all(torch.equal(plain[name], t) for name, t in spoilt_and_undone.items())
-    assert any(not torch.equal(plain[name], t) for name, t in fitted.items())
