@@ -13,7 +13,9 @@ from predictors import ScoreError
 
 
 def forward(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """What the model returns. Raises ScoreError with the inputs' shapes; running out of memory passes as it is."""
+    """What the model returns. Raises ScoreError with the inputs' shapes for whatever a foreign model
+    raises, which may be anything; running out of memory passes as it is.
+    """
     try:
         return model(*inputs)
     except (MemoryError, torch.OutOfMemoryError):

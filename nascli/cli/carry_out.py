@@ -58,7 +58,7 @@ def carry_out(
         except (Interrupted, KeyboardInterrupt) as error:
             _end(run, "interrupted", error)
             raise Interrupted(f"{str(error) or 'Stopped at once.'} Go on with: nascli resume {path}") from None
-        except BaseException as error:
+        except BaseException as error:  # whatever ends a run is written down, and goes on its way
             _end(run, "failed", error)
             raise
         _end(run, "finished")

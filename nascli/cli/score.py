@@ -53,6 +53,7 @@ Output = Annotated[
 List = Annotated[bool, typer.Option("--list", help="List the proxies: goal, cost, what they need, their paper.")]
 
 
+# Its length is its surface: an option and the setting that it stands for, one line each, and nothing else.
 def score(
     space: options.Space = None,
     preset: options.Preset = None,

@@ -55,7 +55,10 @@ def _kept_channels(layer: str, edit: Keep) -> Tensor | None:
 
 
 def channels_of(output: Tensor, kept: Tensor | None, dim: int) -> Tensor:
-    """These channels of an output; all of them if `kept` is None. The memory format stays."""
+    """An output [n, ...] without the channels along `dim` that `kept` [channels left] lacks; None: all stay.
+
+    The memory format stays, as comparing tensors that lie differently takes several times as long.
+    """
     if kept is None:
         return output
     kept = kept.to(output.device)

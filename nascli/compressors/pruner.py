@@ -151,14 +151,14 @@ class Pruner(Taught, ABC):
             start, edits = self._without(job, start, living)
         session = Session(self, task, model=copy.deepcopy(start), state=state)
         if living is None:
-            living = yield from self.choose(job, session, self.losses(session, job.teacher))
+            living = yield from self.choose(job, session, self.losses(session.model, job.teacher))
             rest, edits = self._without(job, session.model, living)
             session.exchange(rest)
             session.notes["alive"] = living
         smaller = edits != network.edits
         features = self.watched(session.model, job.teacher, edits[-1] if smaller else Keep())
         after = None if smaller else _silencing(session, job.groups, living)
-        yield from session.run(self.losses(session, job.teacher, features), after=after)
+        yield from session.run(self.losses(session.model, job.teacher, features), after=after)
         return replace(network, edits=edits, tensors=at_rest(session.model.state_dict()))
 
     def _without(self, job: Job, model: nn.Module, living: Tensor) -> tuple[nn.Module, tuple[Any, ...]]:

@@ -15,7 +15,7 @@ from nascli import training
 from nascli.compressors.features import Features
 from nascli.engine.network import Edit
 from nascli.recipes.schedule import Schedule
-from nascli.recipes.session import Losses, Moment, Session
+from nascli.recipes.session import Losses, Moment
 from search_spaces.keep import Keep
 from search_spaces.space import Batch
 
@@ -45,11 +45,11 @@ class Taught(Schedule, ABC):
         """What is left in the model's layers beside what the teacher has there, if that is to be learnt from."""
         return Features(model, teacher, edit) if self.features and isinstance(edit, Keep) else None
 
-    def losses(self, session: Session, teacher: nn.Module, features: Features | None = None) -> Losses:
-        """What the session's model learns from: labels, the teacher's outputs, and its features if there are some."""
+    def losses(self, model: nn.Module, teacher: nn.Module, features: Features | None = None) -> Losses:
+        """What the model learns from: labels, the teacher's outputs, its features if there are some; one loss []."""
 
         def losses(batch: Batch, at: Moment) -> Iterator[Tensor]:
-            logits = session.model(*batch.inputs)
+            logits = model(*batch.inputs)
             loss = (1 - self.distil) * batch.losses(logits, smoothing=self.smoothing).mean()
             if self.distil or features is not None:
                 with torch.no_grad():

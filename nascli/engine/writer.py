@@ -65,7 +65,7 @@ class Writer:
             self._finals, self._scores = Journal(path / "finals.jsonl"), Journal(path / "scores.jsonl")
             self._told = len(read_rows(path / "steps.jsonl"))
             self.mark("running")
-        except BaseException:
+        except BaseException:  # whatever it is goes on its way, but leaves no lock behind
             self._lock.release()
             raise
 

@@ -114,6 +114,7 @@ def _survives(module: nn.Module, where: Layout, call: _Call) -> bool:
 
 
 def _run(module: nn.Module, call: _Call) -> Any:
+    """What a foreign module returns. Whatever it may raise, as it may raise anything, becomes a SpaceError."""
     for_itself, named = copy.deepcopy(call)
     try:
         return module(*for_itself, **named)

@@ -1,23 +1,20 @@
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nascli.compressors.features import Features
 from nascli.compressors.oneshot import Magnitude
 from nascli.compressors.protocol import Level
 from nascli.compressors.pruner import Job
+from nascli.recipes.session import Moment
 from search_spaces.keep import Keep
 from tests.toy_compression import task, trained
 
 QUICK = Magnitude(steps=8, batch=32, report_steps=4, floor=0.0)
-
-
-@dataclass
-class Held:
-    model: nn.Module
 
 
 def test_the_loss_is_labels_and_teacher_in_the_shares_asked_for() -> None:
@@ -26,7 +23,7 @@ def test_the_loss_is_labels_and_teacher_in_the_shares_asked_for() -> None:
     student = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
 
     batch = next(task().data.train.batches(8))  # type: ignore[union-attr]
-    (loss,) = settings.losses(Held(student), job.teacher)(batch, None)  # type: ignore[arg-type]
+    (loss,) = settings.losses(student, job.teacher)(batch, Moment(0, 0.0))
     with torch.no_grad():
         mine, theirs = student(*batch.inputs), job.teacher(*batch.inputs)
         hard = F.cross_entropy(mine, batch.targets, label_smoothing=0.1)
@@ -44,8 +41,8 @@ def test_features_are_added_by_their_weight() -> None:
                 module.weight.mul_(0.5)
     batch = next(task().data.train.batches(8))  # type: ignore[union-attr]
 
-    def loss(features: object) -> float:
-        found = settings.losses(Held(student), job.teacher, features)(batch, None)  # type: ignore[arg-type]
+    def loss(features: Features | None) -> float:
+        found = settings.losses(student, job.teacher, features)(batch, Moment(0, 0.0))
         return sum(loss.item() for loss in found)
 
     plain = loss(None)
