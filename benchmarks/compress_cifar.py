@@ -27,16 +27,17 @@ CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd976
 SHARED = ("--data", "cifar10", "--set", "data.val=500")
 NORMALISED = ("--set", "data.mean=[0.485,0.456,0.406]", "--set", "data.std=[0.229,0.224,0.225]")
 """What the checkpoints were trained with."""
-SETTINGS = {"resnet20": {"lr": 0.01}, "resnet56": {"lr": 0.005}}
+RATES = {"resnet20": 0.01, "resnet56": 0.005}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "wgsef": ("wgsef", {"pruning": 0.1}),
     "magnitude": ("magnitude", {}),
     "torch-pruning": ("torch-pruning", {}),
 }
 COLUMNS = (
-    *("model", "kept", "method", "seed", "budget", "test_error", "dense_error", "macs", "params", "bytes"),
-    *("latency", "alive", "groups", "projected", "cpu_s"),
+    *("model", "kept", "method", "seed", "budget", "lr", "precision"),
+    *("test_error", "dense_error", "macs", "params", "bytes", "latency", "alive", "groups", "projected", "cpu_s"),
 )
+KEY = COLUMNS[:7]
 
 
 def main() -> None:
@@ -46,6 +47,8 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--budget", type=int, default=800, help="of each row, in steps of the dense network")
+    parser.add_argument("--lr", type=float, help="0.01 for ResNet-20 and 0.005 for ResNet-56, if not given")
+    parser.add_argument("--precision", choices=("single", "bfloat16"), default="single")
     parser.add_argument("--out", type=Path, default=Path("runs/compress"))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -53,23 +56,34 @@ def main() -> None:
     for seed in asked.seeds.split(","):
         for kept in asked.levels.split(","):
             for method in asked.methods.split(","):
-                key = (asked.model, kept, method, seed, str(asked.budget))
-                if key not in {tuple(row[c] for c in COLUMNS[:5]) for row in known(file)}:
-                    append(file, row(*key, asked.out))
+                values = (
+                    asked.model,
+                    kept,
+                    method,
+                    seed,
+                    asked.budget,
+                    asked.lr or RATES[asked.model],
+                    asked.precision,
+                )
+                key = dict(zip(KEY, map(str, values), strict=True))
+                if key not in [{c: found[c] for c in KEY} for found in known(file)]:
+                    append(file, row(key, asked.out))
 
 
-def row(model: str, kept: str, method: str, seed: str, budget: str, out: Path) -> dict[str, Any]:
+def row(key: Mapping[str, str], out: Path) -> dict[str, Any]:
     """One compression, and what became of it."""
+    model = key["model"]
     checkpoint = Path(os.environ["NASCLI_DATA"]) / "ckpt" / CHECKPOINTS[model]
-    name, settings = METHODS[method]
-    settings = SETTINGS[model] | settings | {"steps": steps(int(budget), float(kept), settings.get("pruning", 0.0))}
+    name, settings = METHODS[key["method"]]
+    count = steps(int(key["budget"]), float(key["kept"]), settings.get("pruning", 0.0))
+    settings = {**settings, "lr": float(key["lr"]), "precision": key["precision"], "steps": count}
     sets = [part for k, v in settings.items() for part in ("--set", f"compressor.{name}.{k}={json.dumps(v)}")]
-    folder = out / f"{model}-{kept}-{method}-{seed}-{budget}"
+    folder = out / "-".join(key.values())
     command = (
         *(sys.executable, "-m", "nascli", "compress", str(checkpoint), "--model", f"examples.cifar_resnet:{model}"),
         *SHARED,
         *NORMALISED,
-        *("--with", name, "--level", kept, "--of", "macs", "--seed", seed),
+        *("--with", name, "--level", key["kept"], "--of", "macs", "--seed", key["seed"]),
         *("--out", str(folder), "--json", *sets),
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -77,7 +91,7 @@ def row(model: str, kept: str, method: str, seed: str, budget: str, out: Path) -
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = reading(folder)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return dict(zip(COLUMNS, (model, kept, method, seed, budget), strict=False)) | found | {"cpu_s": round(spent)}
+    return {**key, **found, "cpu_s": round(spent)}
 
 
 def steps(budget: int, kept: float, pruning: float) -> int:

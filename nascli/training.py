@@ -224,9 +224,14 @@ def step(
     return values[0] if len(values) == 1 else torch.stack(values).mean()
 
 
-def distilled(batch: Batch, logits: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropies to a teacher's probabilities [examples that count]; both are [n, classes] or [n, t, classes]."""
-    flat = F.cross_entropy(logits.flatten(0, -2), teacher.flatten(0, -2), reduction="none").view(logits.shape[:-1])
+def distilled(batch: Batch, logits: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Cross-entropies to a teacher's answer [examples that count]; both are logits, [n, classes] or [n, t, classes],
+    and divided by the temperature (Hinton et al. 2015, arXiv:1503.02531).
+    """
+    # In mixed precision logits may come in half, in which probabilities are too coarse.
+    exact = torch.promote_types(teacher.dtype, torch.float32)
+    answer = (teacher / temperature).softmax(-1, dtype=exact).flatten(0, -2)
+    flat = F.cross_entropy(logits.flatten(0, -2) / temperature, answer, reduction="none").view(logits.shape[:-1])
     losses = flat.flatten(1).mean(1) if flat.dim() > 1 else flat
     return losses if batch.mask is None else losses[batch.mask]
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nascli import training
 from nascli.compressors.features import Features
@@ -53,10 +52,10 @@ class Taught(Schedule, ABC):
             loss = (1 - self.distil) * batch.losses(logits, smoothing=self.smoothing).mean()
             if self.distil or features is not None:
                 with torch.no_grad():
-                    taught = F.softmax(teacher(*batch.inputs) / self.temperature, dim=-1)
+                    answer = teacher(*batch.inputs)
             if self.distil:
                 # By the square of the temperature, as gradients of softened outputs are smaller by it.
-                soft = training.distilled(batch, logits / self.temperature, taught).mean()
+                soft = training.distilled(batch, logits, answer, temperature=self.temperature).mean()
                 loss = loss + self.distil * self.temperature**2 * soft
             if features is not None:
                 loss = loss + self.features * features.loss()

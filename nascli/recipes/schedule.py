@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nascli import training
 from nascli.engine.protocol import Search
 from nascli.engine.task import Task
+from nascli.recipes.precision import Precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,6 +51,8 @@ class Schedule:
     """Label smoothing."""
     clip: float = 1.0
     """Gradients are clipped by value to this; inf: not at all."""
+    precision: Precision = "single"
+    """Of the passes: bfloat16 is faster where processors have instructions for it, and slower elsewhere."""
     report_steps: int = 50
     """Steps between two reports, unless two seconds pass first."""
 

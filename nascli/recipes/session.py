@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from nascli import training
 from nascli.engine.protocol import Search, Step
 from nascli.engine.task import Task
 from nascli.errors import DataError, UnsupportedError
+from nascli.recipes.precision import run_in
 from nascli.recipes.randomness import generators, seeded
 from nascli.recipes.schedule import Schedule, Span
 from nascli.recipes.stream import Stream
@@ -126,7 +128,8 @@ class Session:
                     group["lr"] = rate
                 # For what draws from torch's own generators: dropout, mostly.
                 seeded(task.entropy(f"train/torch/{self._step}"), task.device)
-                found = losses(batch, Moment(self._step, self.spent))
+                at = Moment(self._step, self.spent)
+                found = run_in(recipe.precision, task.device, partial(losses, batch, at))
                 # Added up on the device: to read a loss would wait for the step to end.
                 total += recipe.step(self._optimiser, found)
                 self._step += 1

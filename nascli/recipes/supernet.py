@@ -76,7 +76,7 @@ class Sandwich(Recipe):
         def losses(batch: Batch, at: Moment) -> Iterator[Tensor]:
             logits = session.model(*batch.inputs, gates=one_hot(table, table.largest))
             yield batch.losses(logits, smoothing=self.smoothing).mean()
-            teacher = logits.detach().softmax(-1)
+            teacher = logits.detach()
             rng = task.rng(f"train/arch/{at.step}")
             for arch in (*(table.sample(rng) for _ in range(self.nets - 2)), table.smallest):
                 logits = session.model(*batch.inputs, gates=one_hot(table, arch))
@@ -157,7 +157,7 @@ class Progressive(Recipe):
         def losses(batch: Batch, at: Moment) -> Iterator[Tensor]:
             rng = task.rng(f"train/arch/{at.step}")
             with torch.no_grad():
-                answer = None if teacher is None else teacher(*batch.inputs).softmax(-1)
+                answer = None if teacher is None else teacher(*batch.inputs)
             for _ in range(phase.nets):
                 logits = session.model(*batch.inputs, gates=one_hot(table, _drawn(table, rng, phase.unlocked)))
                 loss = batch.losses(logits, smoothing=self.smoothing)
