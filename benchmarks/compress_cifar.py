@@ -30,6 +30,7 @@ NORMALISED = ("--set", "data.mean=[0.485,0.456,0.406]", "--set", "data.std=[0.22
 RATES = {"resnet20": 0.01, "resnet56": 0.005}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "wgsef": ("wgsef", {"pruning": 0.1}),
+    "wgsef-layer": ("wgsef", {"pruning": 0.1, "weights": "layer"}),
     "magnitude": ("magnitude", {}),
     "torch-pruning": ("torch-pruning", {}),
 }
@@ -44,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=CHECKPOINTS, default="resnet20")
     parser.add_argument("--levels", default="0.7,0.5,0.4,0.3")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(METHODS), help="of " + ", ".join(METHODS))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--budget", type=int, default=800, help="of each row, in steps of the dense network")
     parser.add_argument("--lr", type=float, help="0.01 for ResNet-20 and 0.005 for ResNet-56, if not given")

@@ -32,7 +32,7 @@ class WGSEF(Pruner):
 
     warm_up: float = 0.0
     """The share of the budget before anything is shrunk."""
-    pruning: float = 0.2
+    pruning: float = 0.1
     """The share of the budget in which groups are shrunk; the rest heals."""
     operator: Literal["debiased", "published"] = "debiased"
     """The published proximal operator also shrinks what survives; the debiased one leaves that as it is."""
@@ -44,7 +44,7 @@ class WGSEF(Pruner):
     """What a group's squared norm is worth: the loss that it carries, to second order; one over the mean square of the
     layer's living groups; or the same everywhere, as published."""
     examples: int = 128
-    """Training examples that the Fisher weights are taken from."""
+    """Training examples that Fisher weights are taken from."""
     priced: bool = True
     """Whether a group's norm is weighed against what it costs of the level's unit; with layers' weights it never is,
     as those let each layer lose its share."""
