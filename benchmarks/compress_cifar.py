@@ -20,8 +20,11 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from nascli.recipes.precision import Precision
 
 CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
 SHARED = ("--data", "cifar10", "--set", "data.val=500")
@@ -34,11 +37,11 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "magnitude": ("magnitude", {}),
     "torch-pruning": ("torch-pruning", {}),
 }
+KEY = ("model", "kept", "method", "seed", "budget", "lr", "precision")
 COLUMNS = (
-    *("model", "kept", "method", "seed", "budget", "lr", "precision"),
+    *KEY,
     *("test_error", "dense_error", "macs", "params", "bytes", "latency", "alive", "groups", "projected", "cpu_s"),
 )
-KEY = COLUMNS[:7]
 
 
 def main() -> None:
@@ -49,26 +52,17 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--budget", type=int, default=800, help="of each row, in steps of the dense network")
     parser.add_argument("--lr", type=float, help="0.01 for ResNet-20 and 0.005 for ResNet-56, if not given")
-    parser.add_argument("--precision", choices=("single", "bfloat16"), default="single")
+    parser.add_argument("--precision", choices=get_args(Precision), default="single")
     parser.add_argument("--out", type=Path, default=Path("runs/compress"))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / "results.csv"
-    for seed in asked.seeds.split(","):
-        for kept in asked.levels.split(","):
-            for method in asked.methods.split(","):
-                values = (
-                    asked.model,
-                    kept,
-                    method,
-                    seed,
-                    asked.budget,
-                    asked.lr or RATES[asked.model],
-                    asked.precision,
-                )
-                key = dict(zip(KEY, map(str, values), strict=True))
-                if key not in [{c: found[c] for c in KEY} for found in known(file)]:
-                    append(file, row(key, asked.out))
+    rate = RATES[asked.model] if asked.lr is None else asked.lr
+    for seed, kept, method in product(*(given.split(",") for given in (asked.seeds, asked.levels, asked.methods))):
+        values = (asked.model, kept, method, seed, asked.budget, rate, asked.precision)
+        key = dict(zip(KEY, map(str, values), strict=True))
+        if key not in [{c: found[c] for c in KEY} for found in known(file)]:
+            append(file, row(key, asked.out))
 
 
 def row(key: Mapping[str, str], out: Path) -> dict[str, Any]:

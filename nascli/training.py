@@ -229,8 +229,8 @@ def distilled(batch: Batch, logits: Tensor, teacher: Tensor, *, temperature: flo
     and divided by the temperature (Hinton et al. 2015, arXiv:1503.02531).
     """
     # In mixed precision logits may come in half, in which probabilities are too coarse.
-    exact = torch.promote_types(teacher.dtype, torch.float32)
-    answer = (teacher / temperature).softmax(-1, dtype=exact).flatten(0, -2)
+    exact = teacher.to(torch.promote_types(teacher.dtype, torch.float32))
+    answer = (exact / temperature).softmax(-1).flatten(0, -2)
     flat = F.cross_entropy(logits.flatten(0, -2) / temperature, answer, reduction="none").view(logits.shape[:-1])
     losses = flat.flatten(1).mean(1) if flat.dim() > 1 else flat
     return losses if batch.mask is None else losses[batch.mask]

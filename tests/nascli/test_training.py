@@ -302,6 +302,19 @@ def test_distilled_averages_sequences_and_leaves_masked_nodes_out() -> None:
     assert masked.shape == (1,)
 
 
+def test_distilled_divides_both_answers_by_the_temperature() -> None:
+    batch, logits, teacher = Batch((), torch.tensor([0, 1])), noise(2, 3), noise(2, 3, seed=1)
+    found = training.distilled(batch, logits, teacher, temperature=4.0)
+    torch.testing.assert_close(found, training.distilled(batch, logits / 4, teacher / 4))
+    assert not torch.allclose(found, training.distilled(batch, logits, teacher))
+
+
+def test_distilled_takes_the_probabilities_of_half_logits_in_single() -> None:
+    batch, logits, teacher = Batch((), torch.tensor([0, 1])), noise(2, 3), noise(2, 3, seed=1).bfloat16()
+    found = training.distilled(batch, logits, teacher, temperature=3.0)
+    assert torch.equal(found, training.distilled(batch, logits, teacher.float(), temperature=3.0))
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_no_number_is_an_error_with_advice(loss: float) -> None:
     with pytest.raises(training.DivergedError, match=f"{loss} by step 7.*lower lr") as error:
